@@ -1,0 +1,137 @@
+//! The error of this layer.
+
+use procession_ipc::child::ExitStatus;
+use procession_ipc::start::outcome::Failure;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Result of the operations of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong with processes and pools. It can be cloned: one death may cost many tasks.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// From the layer below.
+    #[error(transparent)]
+    Ipc(Arc<procession_ipc::Error>),
+
+    /// The thread of the actors could not be started, or is gone.
+    #[error("the supervision thread of this process does not run: {0}")]
+    Runtime(String),
+
+    /// The function gave no value.
+    #[error("the task ({task}) in worker process {pid} {failure}")]
+    Task {
+        /// Name of the function.
+        task: &'static str,
+        /// Which item of the input it was; 0 for a single call.
+        index: u64,
+        /// Process id of the worker.
+        pid: i32,
+        /// Why there is no value.
+        failure: Failure,
+    },
+
+    /// The worker ended while the task may have been running.
+    #[error(
+        "the worker process {pid} {status} while it ran the task ({task}); the task may have run in part"
+    )]
+    WorkerLost {
+        /// Name of the function.
+        task: &'static str,
+        /// Which item of the input it was; 0 for a single call.
+        index: u64,
+        /// Process id of the worker.
+        pid: i32,
+        /// How it ended.
+        status: ExitStatus,
+    },
+
+    /// The task was handed in after `close`.
+    #[error("the pool is closed: it takes no more tasks")]
+    PoolClosed,
+
+    /// The pool was terminated before the task had a result.
+    #[error("the pool was terminated before the task ({task}) was done")]
+    PoolTerminated {
+        /// Name of the function.
+        task: &'static str,
+    },
+
+    /// The pool gave up: its workers end before they can work.
+    #[error(
+        "the pool gave up: {restarts} workers ended within {period:?} before they could work; the last one {last}"
+    )]
+    PoolBroken {
+        /// Ends that were counted.
+        restarts: u32,
+        /// The time within which they happened.
+        period: Duration,
+        /// What happened to the last one.
+        last: String,
+    },
+
+    /// The result was taken before.
+    #[error("the result was taken already")]
+    ResultTaken,
+
+    /// `join` before `close` or `terminate`.
+    #[error("the pool is still running: close or terminate it before you join it")]
+    PoolRunning,
+
+    /// An argument that makes no sense.
+    #[error("{what} must be at least 1")]
+    Zero {
+        /// Name of the argument.
+        what: &'static str,
+    },
+
+    /// The result of a task arrived, but could not be read.
+    #[error("the result of the task ({task}) from worker process {pid} could not be read")]
+    BadReply {
+        /// Name of the function.
+        task: &'static str,
+        /// Which item of the input it was; 0 for a single call.
+        index: u64,
+        /// Process id of the worker.
+        pid: i32,
+        /// What was wrong with it.
+        #[source]
+        source: Arc<procession_ipc::Error>,
+    },
+
+    /// The time given for the operation is over.
+    #[error("{what} did not happen within {after:?}")]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// The bound that was given.
+        after: Duration,
+    },
+}
+
+impl Error {
+    /// The same error for the item `by` places further on: what costs a chunk costs each of its items.
+    pub(crate) fn shifted(&self, by: u64) -> Self {
+        let mut error = self.clone();
+        if let Self::Task { index, .. } | Self::WorkerLost { index, .. } | Self::BadReply { index, .. } =
+            &mut error
+        {
+            *index += by;
+        }
+        error
+    }
+}
+
+impl From<procession_ipc::Error> for Error {
+    fn from(error: procession_ipc::Error) -> Self {
+        Self::Ipc(Arc::new(error))
+    }
+}
+
+impl From<procession_ipc::codec::CodecError> for Error {
+    fn from(error: procession_ipc::codec::CodecError) -> Self {
+        procession_ipc::Error::from(error).into()
+    }
+}

@@ -1,0 +1,22 @@
+//! The actors of `procession`: life cycles of processes, and the pool.
+//!
+//! Actors own life cycles, never messages on their way: starting, watching, replacing and stopping are done here by ractor
+//! actors on one thread per OS process, which starts with the first process that is started. Bytes move on plain threads.
+//!
+//! ```text
+//! root supervisor actor            one per OS process, lazily (runtime)
+//! |- process actor                 one per child: sees its end, reaps it
+//! `- pool actor                    one per pool: replaces workers, within a restart intensity
+//!    `- process actor              one per worker
+//! ```
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::print_stdout))]
+
+mod error;
+pub mod pool;
+pub mod process;
+mod runtime;
+pub mod supervisor;
+
+pub use error::{Error, Result};

@@ -1,0 +1,347 @@
+//! Items out: results of many chunks, decoded on the caller's thread, in order or as they come.
+
+use super::Pool;
+use super::chunk::Chunker;
+use super::job::{Arrived, Batch, Job};
+use super::verbs::{CallOptions, results_of};
+use crate::{Error, Result};
+use procession_ipc::codec::Wire;
+use procession_ipc::start::target::TaskArg;
+use procession_ipc::start::{Results, item_task};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often a caller that shows progress looks at it.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Chunks that an `imap` hands out ahead of what its caller has taken, for each worker.
+const AHEAD_PER_WORKER: u64 = 128;
+
+/// Says that nobody waits for a job, when its caller leaves.
+#[derive(Debug)]
+struct Claim(Arc<Job>);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// A chunk that has arrived, with the bytes that its reply is a part of.
+type Held = (Arrived, Arc<Vec<u8>>);
+
+/// Brings chunks into the order of their input.
+#[derive(Debug, Default)]
+struct Order {
+    /// Ordinal of the chunk that is next.
+    next: u64,
+    /// What has arrived of the chunks from `next` on.
+    held: VecDeque<Option<Held>>,
+}
+
+impl Order {
+    fn enter(&mut self, batch: Batch) {
+        let bytes = Arc::new(batch.bytes);
+        for chunk in batch.chunks {
+            // Each chunk arrives once, so it never lies before the next one.
+            let at = (chunk.place.ordinal - self.next) as usize;
+            if self.held.len() <= at {
+                self.held.resize_with(at + 1, || None);
+            }
+            self.held[at] = Some((chunk, Arc::clone(&bytes)));
+        }
+    }
+
+    fn next(&mut self) -> Option<Held> {
+        self.held.front()?.as_ref()?;
+        self.next += 1;
+        self.held.pop_front().flatten()
+    }
+}
+
+impl Pool {
+    /// Calls `f` for each item in the workers and waits for all results, in order.
+    ///
+    /// `progress` is told now and then how many items are done.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first item that has no result, once all are done; an item that cannot travel, at once.
+    pub fn map<F, I, M, R>(
+        &self,
+        f: F,
+        items: I,
+        options: CallOptions,
+        progress: Option<&mut dyn FnMut(u64)>,
+    ) -> Result<Vec<R>>
+    where
+        I: IntoIterator,
+        I::Item: TaskArg<M>,
+        R: Wire,
+        F: for<'a> Fn(<I::Item as procession_ipc::start::target::Arg<M>>::Param<'a>) -> R + Copy + 'static,
+    {
+        let id = item_task::<F, I::Item, M, R>(f)?;
+        let job = Job::new(std::any::type_name::<F>());
+        let claim = Claim(Arc::clone(&job));
+        let items = items.into_iter();
+        let hint = items.size_hint();
+        let mut chunker = Chunker::new(job, id, options, hint, self.processes);
+        let mut mapping = Mapping::new(Arc::clone(&claim.0), progress);
+        // A hint is only a hint: memory for what is real comes with the results.
+        mapping.values.reserve(hint.0.min(1 << 24));
+        for item in items {
+            if chunker.push::<I::Item, M>(&item)? {
+                chunker.flush(&self.shared)?;
+                mapping.collect();
+            }
+        }
+        chunker.cut();
+        chunker.flush(&self.shared)?;
+        mapping.finish(chunker.chunks())
+    }
+
+    /// Calls `f` for each item in the workers; the results are an iterator, in order, or as they come.
+    ///
+    /// The input is read as results are taken, with bounded look-ahead, so it may be endless.
+    ///
+    /// # Errors
+    ///
+    /// A function outside the main image, or a pool that takes no tasks.
+    pub fn imap<F, I, M, R>(
+        self: &Arc<Self>,
+        f: F,
+        items: I,
+        options: CallOptions,
+        ordered: bool,
+    ) -> Result<Imap<I::IntoIter, R>>
+    where
+        I: IntoIterator,
+        I::Item: TaskArg<M>,
+        R: Wire,
+        F: for<'a> Fn(<I::Item as procession_ipc::start::target::Arg<M>>::Param<'a>) -> R + Copy + 'static,
+    {
+        let id = item_task::<F, I::Item, M, R>(f)?;
+        let job = Job::new(std::any::type_name::<F>());
+        let chunksize = options.chunksize.or(std::num::NonZero::new(1));
+        let options = CallOptions { chunksize, ..options };
+        let input = items.into_iter();
+        let chunker = Chunker::new(Arc::clone(&job), id, options, input.size_hint(), self.processes);
+        let mut imap = Imap {
+            pool: Arc::clone(self),
+            claim: Claim(job),
+            input: Some(input),
+            push: Chunker::push::<I::Item, M>,
+            chunker,
+            ordered: ordered.then(Order::default),
+            arrived: VecDeque::new(),
+            taken: 0,
+            ready: VecDeque::new(),
+        };
+        // Work starts with the call, as in Python, not with the first `next`.
+        imap.feed()?;
+        Ok(imap)
+    }
+}
+
+/// A `map` on its way.
+struct Mapping<'a, R> {
+    job: Arc<Job>,
+    order: Order,
+    values: Vec<R>,
+    /// Items that are done, those without a value included.
+    items: u64,
+    error: Option<Error>,
+    progress: Option<&'a mut dyn FnMut(u64)>,
+}
+
+impl<'a, R: Wire> Mapping<'a, R> {
+    fn new(job: Arc<Job>, progress: Option<&'a mut dyn FnMut(u64)>) -> Self {
+        Self { job, order: Order::default(), values: Vec::new(), items: 0, error: None, progress }
+    }
+
+    /// Decodes what has arrived.
+    fn collect(&mut self) {
+        self.order.enter(self.job.take());
+        while let Some((chunk, bytes)) = self.order.next() {
+            let (place, pid) = (chunk.place, chunk.pid);
+            self.items += u64::from(place.items);
+            match results_of::<R>(self.job.task, chunk, &bytes) {
+                Ok(Results::Values(mut values)) => self.values.append(&mut values),
+                Ok(Results::Mixed(results)) => {
+                    for (index, result) in (place.first..).zip(results) {
+                        match result {
+                            Ok(value) => self.values.push(value),
+                            Err(failure) => {
+                                self.note(Error::Task { task: self.job.task, index, pid, failure })
+                            }
+                        }
+                    }
+                }
+                Err(error) => self.note(error),
+            }
+        }
+        if let Some(progress) = &mut self.progress {
+            progress(self.items);
+        }
+    }
+
+    /// The first error in the order of the input counts.
+    fn note(&mut self, error: Error) {
+        self.error.get_or_insert(error);
+    }
+
+    fn finish(mut self, chunks: u64) -> Result<Vec<R>> {
+        let mut done = self.job.done();
+        while done < chunks {
+            // Wakes a few times only, to decode while the workers go on.
+            let next = done + (chunks - done).div_ceil(4);
+            let deadline = self.progress.is_some().then(|| Instant::now() + TICK);
+            self.job.wait(next, deadline);
+            self.collect();
+            done = self.job.done();
+        }
+        self.collect();
+        match self.error {
+            None => Ok(self.values),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+/// Results of [`Pool::imap`]: an iterator that reads its input as its results are taken.
+///
+/// Each item gives a value or its own error. Dropping it gives up what has not started.
+pub struct Imap<I: Iterator, R> {
+    pool: Arc<Pool>,
+    claim: Claim,
+    /// `None` once the input has ended.
+    input: Option<I>,
+    push: fn(&mut Chunker, &I::Item) -> Result<bool>,
+    chunker: Chunker,
+    /// `None`: results as they come.
+    ordered: Option<Order>,
+    /// Chunks that have arrived and may be given out.
+    arrived: VecDeque<Held>,
+    /// How many chunks were given out.
+    taken: u64,
+    /// Results of the chunk that is being given out.
+    ready: VecDeque<Result<R>>,
+}
+
+impl<I: Iterator, R> fmt::Debug for Imap<I, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Imap")
+            .field("task", &self.claim.0.task)
+            .field("taken", &self.taken)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I: Iterator, R: Wire> Imap<I, R> {
+    /// The next result; waits for it at most for `timeout`. `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`], after which one may ask again; else why the item has no result.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<R>> {
+        match self.next_until(Instant::now().checked_add(timeout)) {
+            Some(Some(result)) => result.map(Some),
+            Some(None) => Ok(None),
+            None => Err(Error::TimedOut { what: "the next result of a task", after: timeout }),
+        }
+    }
+
+    /// `None` when the deadline came first; else what the iterator gives.
+    fn next_until(&mut self, deadline: Option<Instant>) -> Option<Option<Result<R>>> {
+        loop {
+            if let Some(result) = self.ready.pop_front() {
+                return Some(Some(result));
+            }
+            if let Some((chunk, bytes)) = self.arrived.pop_front() {
+                self.taken += 1;
+                self.open(chunk, &bytes);
+                continue;
+            }
+            if let Err(error) = self.feed() {
+                // The pool takes no more tasks: the input ends here, what was handed out still comes.
+                self.input = None;
+                return Some(Some(Err(error)));
+            }
+            if self.taken == self.chunker.chunks() {
+                return Some(None);
+            }
+            let came = self.taken + self.held() + 1;
+            if !self.claim.0.wait(came, deadline) {
+                return None;
+            }
+            self.look();
+        }
+    }
+
+    /// Chunks that have arrived and wait for those before them.
+    fn held(&self) -> u64 {
+        self.ordered.as_ref().map_or(0, |order| order.held.iter().flatten().count() as u64)
+    }
+
+    fn look(&mut self) {
+        let batch = self.claim.0.take();
+        match &mut self.ordered {
+            Some(order) => {
+                order.enter(batch);
+                while let Some(held) = order.next() {
+                    self.arrived.push_back(held);
+                }
+            }
+            None => {
+                let bytes = Arc::new(batch.bytes);
+                self.arrived.extend(batch.chunks.into_iter().map(|chunk| (chunk, Arc::clone(&bytes))));
+            }
+        }
+    }
+
+    /// Hands out items until enough are ahead of what was taken.
+    fn feed(&mut self) -> Result<()> {
+        let ahead = AHEAD_PER_WORKER * self.pool.processes as u64;
+        while self.chunker.chunks() < self.taken + ahead {
+            let Some(item) = self.input.as_mut().and_then(Iterator::next) else {
+                self.input = None;
+                break;
+            };
+            match (self.push)(&mut self.chunker, &item) {
+                Ok(false) => {}
+                Ok(true) => self.chunker.flush(&self.pool.shared)?,
+                Err(error) => {
+                    let place = self.chunker.skip();
+                    self.claim.0.fail(place, 0, error);
+                }
+            }
+        }
+        if self.input.is_none() {
+            self.chunker.cut();
+        }
+        self.chunker.flush(&self.pool.shared)
+    }
+
+    fn open(&mut self, chunk: Arrived, bytes: &[u8]) {
+        let (place, pid, task) = (chunk.place, chunk.pid, self.claim.0.task);
+        match results_of::<R>(task, chunk, bytes) {
+            Ok(Results::Values(values)) => self.ready.extend(values.into_iter().map(Ok)),
+            Ok(Results::Mixed(results)) => {
+                self.ready.extend((place.first..).zip(results).map(|(index, result)| {
+                    result.map_err(|failure| Error::Task { task, index, pid, failure })
+                }));
+            }
+            Err(error) => self.ready.extend((0..place.items).map(|item| Err(error.shifted(u64::from(item))))),
+        }
+    }
+}
+
+impl<I: Iterator, R: Wire> Iterator for Imap<I, R> {
+    type Item = Result<R>;
+
+    fn next(&mut self) -> Option<Result<R>> {
+        self.next_until(None).flatten()
+    }
+}

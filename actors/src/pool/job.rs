@@ -1,0 +1,223 @@
+//! A job: what one call of a pool's verb waits for. Tasks go out, chunks of results come in.
+//!
+//! The pool's threads only hand over bytes here; results are decoded on the caller's thread, so no code of the user
+//! runs between the workers and their pool.
+
+use crate::Error;
+use procession_ipc::start::{ReplyForm, TaskId};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// One chunk of work on its way.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) job: Arc<Job>,
+    pub(super) place: Place,
+    pub(super) task: TaskId,
+    pub(super) payload: Payload,
+    /// How often it may still be given to another worker after one that died with it.
+    pub(super) retries: u32,
+}
+
+/// Which part of its job a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Number of the chunk, from 0.
+    pub(super) ordinal: u64,
+    /// Number of its first item in the input.
+    pub(super) first: u64,
+    /// How many items it has.
+    pub(super) items: u32,
+}
+
+/// The bytes of a chunk: most single calls fit in place.
+#[derive(Debug)]
+pub(super) enum Payload {
+    /// Up to 46 bytes.
+    Short(u8, [u8; 46]),
+    /// More.
+    Long(Box<[u8]>),
+}
+
+impl Payload {
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        let mut short = [0; 46];
+        match short.get_mut(..bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                Self::Short(bytes.len() as u8, short)
+            }
+            None => Self::Long(bytes.into()),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(length, bytes) => &bytes[..usize::from(*length)],
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
+/// A chunk's results, as they came.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) place: Place,
+    /// The worker that ran it.
+    pub(super) pid: i32,
+    pub(super) what: Answer,
+}
+
+/// What came for a chunk.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// A reply: a range of [`Batch::bytes`].
+    Reply(ReplyForm, Range<usize>),
+    /// It has no results.
+    Failed(Error),
+}
+
+/// Chunks that arrived since the last look, and the bytes of their replies.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) chunks: Vec<Arrived>,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Where results arrive.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Name of the function, for errors.
+    pub(super) task: &'static str,
+    state: Mutex<State>,
+    arrived: Condvar,
+    /// Nobody waits for the rest: tasks that are still queued need not run.
+    cancelled: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    batch: Batch,
+    /// Chunks that have arrived since the start.
+    done: u64,
+    /// The waiting caller is woken when `done` reaches this; `u64::MAX` while nobody waits.
+    wake_at: u64,
+}
+
+impl Job {
+    pub(super) fn new(task: &'static str) -> Arc<Self> {
+        let state = State { batch: Batch::default(), done: 0, wake_at: u64::MAX };
+        let cancelled = AtomicBool::new(false);
+        Arc::new(Self { task, state: Mutex::new(state), arrived: Condvar::new(), cancelled })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands over the reply to a chunk.
+    pub(super) fn deliver(&self, place: Place, pid: i32, form: ReplyForm, bytes: &[u8]) {
+        let mut state = self.lock();
+        let start = state.batch.bytes.len();
+        state.batch.bytes.extend_from_slice(bytes);
+        let what = Answer::Reply(form, start..start + bytes.len());
+        self.enter(state, Arrived { place, pid, what });
+    }
+
+    /// Says that a chunk has no results.
+    pub(super) fn fail(&self, place: Place, pid: i32, error: Error) {
+        self.enter(self.lock(), Arrived { place, pid, what: Answer::Failed(error) });
+    }
+
+    fn enter(&self, mut state: MutexGuard<'_, State>, chunk: Arrived) {
+        state.batch.chunks.push(chunk);
+        state.done += 1;
+        if state.done >= state.wake_at {
+            state.wake_at = u64::MAX;
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Waits until `count` chunks have arrived since the start; `false` when the deadline came first.
+    pub(super) fn wait(&self, count: u64, deadline: Option<Instant>) -> bool {
+        let mut state = self.lock();
+        while state.done < count {
+            state.wake_at = count;
+            state = match deadline {
+                None => self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        state.wake_at = u64::MAX;
+                        return false;
+                    }
+                    self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        state.wake_at = u64::MAX;
+        true
+    }
+
+    /// How many chunks have arrived since the start.
+    pub(super) fn done(&self) -> u64 {
+        self.lock().done
+    }
+
+    /// Takes what has arrived.
+    pub(super) fn take(&self) -> Batch {
+        std::mem::take(&mut self.lock().batch)
+    }
+
+    /// Says that nobody waits for the rest.
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const PLACE: Place = Place { ordinal: 0, first: 0, items: 1 };
+
+    #[test]
+    fn payloads_keep_their_bytes_on_both_sides_of_the_short_limit() {
+        for length in [0, 1, 45, 46, 47, 1000] {
+            let bytes = vec![3; length];
+            assert_eq!(Payload::new(&bytes).bytes(), bytes, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_batch_holds_what_arrived_since_the_last_look() {
+        let job = Job::new("f");
+        job.deliver(PLACE, 7, ReplyForm::Values, b"ab");
+        job.fail(Place { ordinal: 1, ..PLACE }, 7, Error::PoolClosed);
+        job.deliver(Place { ordinal: 2, ..PLACE }, 7, ReplyForm::Mixed, b"cde");
+        assert_eq!(job.done(), 3);
+        let batch = job.take();
+        assert_eq!(batch.bytes, b"abcde");
+        assert!(matches!(&batch.chunks[2].what, Answer::Reply(ReplyForm::Mixed, range) if *range == (2..5)));
+        assert!(job.take().chunks.is_empty());
+    }
+
+    #[test]
+    fn waiting_ends_with_the_count_or_the_deadline() {
+        let job = Job::new("f");
+        assert!(!job.wait(1, Some(Instant::now() + Duration::from_millis(10))));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| job.wait(2, None));
+            job.deliver(PLACE, 7, ReplyForm::Values, b"");
+            job.deliver(PLACE, 7, ReplyForm::Values, b"");
+            assert!(waiter.join().unwrap());
+        });
+    }
+}

@@ -1,0 +1,326 @@
+//! A lane: the pool's end of the stream to one worker, and the tasks that are on it.
+//!
+//! A lane is owned by exactly one party at a time: the idle list, the driver thread, or a caller that leases it for one
+//! call. So nothing in it needs a lock.
+
+use super::frame::{Inbox, MAX_HELD, MAY_HOLD, ReplyKind, put_task};
+use super::job::Task;
+use procession_ipc::codec;
+use procession_ipc::start::outcome::Failure;
+use procession_ipc::stream::Stream;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Work that is queued at a worker ahead of the task in its hands, so that it never waits for us.
+const AHEAD: Duration = Duration::from_micros(200);
+
+/// Tasks on a lane while nothing is known about their length: the one in hand and the next.
+const FEWEST: usize = 2;
+
+/// Most tasks on a lane.
+const MOST: usize = 1024;
+
+/// A task may hold its reply back while tasks are shorter than this.
+const SHORT: Duration = Duration::from_micros(5);
+
+/// A lane with more bytes than this waiting to be written takes no more tasks.
+const BACKLOG: usize = 1 << 20;
+
+/// Tasks that a worker took with it when it died.
+#[derive(Debug, Default)]
+pub(super) struct Wreck {
+    /// These may have been running, or were done without the reply being written.
+    pub(super) lost: Vec<Task>,
+    /// These had not started.
+    pub(super) untouched: Vec<Task>,
+}
+
+/// Whether a lane can still be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// Yes.
+    Open,
+    /// The worker is gone, or sent garbage.
+    Ended,
+}
+
+/// The pool's end of the stream to one worker.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) worker: u64,
+    pub(super) pid: i32,
+    pub(super) stream: Arc<Stream>,
+    inbox: Inbox,
+    outbox: Vec<u8>,
+    written: usize,
+    inflight: VecDeque<(Task, bool)>,
+    /// How many of `inflight`, counted from the back, are not in the outbox yet.
+    unsent: usize,
+    ready: bool,
+    /// Whether it ever gave a reply.
+    proven: bool,
+    refusal: Option<Failure>,
+    pace: Pace,
+}
+
+impl Lane {
+    pub(super) fn new(worker: u64, pid: i32, stream: Arc<Stream>) -> Self {
+        Self {
+            worker,
+            pid,
+            stream,
+            inbox: Inbox::new(),
+            outbox: Vec::new(),
+            written: 0,
+            inflight: VecDeque::new(),
+            unsent: 0,
+            ready: false,
+            proven: false,
+            refusal: None,
+            pace: Pace::new(),
+        }
+    }
+
+    /// How many tasks are on it.
+    pub(super) fn load(&self) -> usize {
+        self.inflight.len()
+    }
+
+    /// How many more it may take.
+    pub(super) fn room(&self) -> usize {
+        if self.outbox.len() - self.written > BACKLOG {
+            0
+        } else {
+            self.pace.window().saturating_sub(self.load())
+        }
+    }
+
+    /// Why the worker could not prepare itself, if it said so.
+    pub(super) fn refusal(&self) -> Option<&Failure> {
+        self.refusal.as_ref()
+    }
+
+    /// Whether the worker has done anything: a death before that is a sign that the next one will die too.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven || (self.ready && !self.inflight.is_empty())
+    }
+
+    /// Takes a task; [`transmit`](Self::transmit) sends it.
+    pub(super) fn assign(&mut self, task: Task) {
+        if self.inflight.is_empty() {
+            self.pace.restart();
+        }
+        let may_hold = self.pace.is_short();
+        self.inflight.push_back((task, may_hold));
+        self.unsent += 1;
+    }
+
+    /// Writes what the worker takes now. `Ok(true)` when bytes are left.
+    pub(super) fn transmit(&mut self) -> io::Result<(Condition, bool)> {
+        self.fill_outbox();
+        while self.written < self.outbox.len() {
+            match self.stream.try_write(&self.outbox[self.written..])? {
+                Some(0) => return Ok((Condition::Ended, false)),
+                Some(count) => self.written += count,
+                None => return Ok((Condition::Open, true)),
+            }
+        }
+        self.outbox.clear();
+        self.outbox.shrink_to(BACKLOG);
+        self.written = 0;
+        Ok((Condition::Open, false))
+    }
+
+    fn fill_outbox(&mut self) {
+        let first = self.inflight.len() - self.unsent;
+        for (task, may_hold) in self.inflight.range(first..) {
+            put_task(&mut self.outbox, if *may_hold { MAY_HOLD } else { 0 }, task.task, task.payload.bytes());
+        }
+        self.unsent = 0;
+    }
+
+    /// Reads what is there and hands the results over. Everything that a dead worker wrote is still used.
+    pub(super) fn receive(&mut self) -> io::Result<Condition> {
+        while let Some(count) = self.stream.try_read(self.inbox.space())? {
+            if count == 0 {
+                return Ok(Condition::Ended);
+            }
+            self.inbox.filled(count);
+            let before = self.inflight.len();
+            if self.hand_over() == Condition::Ended {
+                return Ok(Condition::Ended);
+            }
+            self.pace.done(before - self.inflight.len());
+        }
+        Ok(Condition::Open)
+    }
+
+    /// Sends the only task and waits for its reply on the calling thread.
+    pub(super) fn call(&mut self, task: Task) -> io::Result<Condition> {
+        self.inflight.push_back((task, false));
+        self.unsent = 1;
+        self.fill_outbox();
+        let alive = self.stream.write_all(&self.outbox)?;
+        self.outbox.clear();
+        self.outbox.shrink_to(BACKLOG);
+        // A worker that died may have answered before: its words are read to the end.
+        while !self.inflight.is_empty() {
+            let count = self.stream.read(self.inbox.space())?;
+            if count == 0 {
+                return Ok(Condition::Ended);
+            }
+            self.inbox.filled(count);
+            if self.hand_over() == Condition::Ended {
+                return Ok(Condition::Ended);
+            }
+        }
+        Ok(if alive { Condition::Open } else { Condition::Ended })
+    }
+
+    fn hand_over(&mut self) -> Condition {
+        loop {
+            match self.inbox.next_reply() {
+                Ok(None) => return Condition::Open,
+                Ok(Some((ReplyKind::Ready, _))) => self.ready = true,
+                Ok(Some((ReplyKind::NotReady, bytes))) => {
+                    let garbled = |error: codec::CodecError| Failure::BadResult(error.to_string());
+                    self.refusal = Some(codec::decode(bytes).unwrap_or_else(garbled));
+                }
+                Ok(Some((ReplyKind::Results(form), bytes))) => {
+                    // A reply that nobody asked for, or one of a worker that never was ready, is not a worker's.
+                    let Some((task, _)) = self.inflight.pop_front().filter(|_| self.ready) else {
+                        return Condition::Ended;
+                    };
+                    self.proven = true;
+                    task.job.deliver(task.place, self.pid, form, bytes);
+                }
+                Err(_) => return Condition::Ended,
+            }
+        }
+    }
+
+    /// What was on the lane of a worker that is dead. Everything it wrote has been read.
+    ///
+    /// Tasks run in order and a reply is written before the next task starts, unless both may hold it back. So the first
+    /// task without a reply may have run, and those after it only as far as replies could be held.
+    pub(super) fn wreck(&mut self) -> Wreck {
+        let mut wreck = Wreck::default();
+        let mut may_have_started = self.ready;
+        for (place, (task, may_hold)) in self.inflight.drain(..).enumerate() {
+            may_have_started &= place == 0 || (may_hold && place <= MAX_HELD);
+            if may_have_started {
+                wreck.lost.push(task)
+            } else {
+                wreck.untouched.push(task)
+            }
+            may_have_started &= may_hold;
+        }
+        self.unsent = 0;
+        wreck
+    }
+}
+
+/// How long tasks take on a lane, and so how many of them should be there.
+#[derive(Debug)]
+struct Pace {
+    /// Smoothed time for one task in nanoseconds; `None` before the first.
+    average: Option<u64>,
+    since: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { average: None, since: Instant::now() }
+    }
+
+    /// The lane was empty: the time until now does not count.
+    fn restart(&mut self) {
+        self.since = Instant::now();
+    }
+
+    fn done(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let spent = now.duration_since(self.since).as_nanos();
+        let each = u64::try_from(spent / count as u128).unwrap_or(u64::MAX);
+        self.since = now;
+        // Slower at once, faster step by step: a long task must not find others queued behind it.
+        self.average = Some(match self.average {
+            Some(average) if each < average => (average + each) / 2,
+            _ => each,
+        });
+    }
+
+    fn window(&self) -> usize {
+        let Some(average) = self.average else { return FEWEST };
+        let fits = AHEAD.as_nanos() as u64 / average.max(1);
+        usize::try_from(fits).unwrap_or(MOST).clamp(FEWEST, MOST)
+    }
+
+    fn is_short(&self) -> bool {
+        self.average.is_some_and(|average| u128::from(average) < SHORT.as_nanos())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::job::{Job, Payload, Place};
+    use super::*;
+    use procession_ipc::start::TaskId;
+
+    fn lane_with(flags: &[bool], ready: bool) -> Lane {
+        let (ours, _theirs) = Stream::pair().unwrap();
+        let mut lane = Lane::new(1, 1, Arc::new(ours));
+        lane.ready = ready;
+        for (ordinal, &may_hold) in (0..).zip(flags) {
+            let place = Place { ordinal, first: ordinal, items: 1 };
+            let payload = Payload::new(&[]);
+            lane.inflight.push_back((
+                Task { job: Job::new("f"), place, task: TaskId(0), payload, retries: 0 },
+                may_hold,
+            ));
+        }
+        lane
+    }
+
+    #[test]
+    fn a_dead_worker_loses_the_task_in_hand_and_what_it_could_hold() {
+        const HOLD: bool = true;
+        let table: [(&str, &[bool], bool, usize); 7] = [
+            ("nothing on it", &[], true, 0),
+            ("never ready: nothing started", &[false, false], false, 0),
+            ("one in hand, one waiting", &[false, false], true, 1),
+            ("held replies reach as far as the flags", &[HOLD, HOLD, false, false], true, 2),
+            ("no holding behind a plain task", &[false, HOLD, HOLD], true, 1),
+            ("all held", &[HOLD; 10], true, 10),
+            ("never more than a worker holds", &[HOLD; 100], true, MAX_HELD + 1),
+        ];
+        for (name, flags, ready, lost) in table {
+            let wreck = lane_with(flags, ready).wreck();
+            assert_eq!((wreck.lost.len(), wreck.untouched.len()), (lost, flags.len() - lost), "{name}");
+        }
+    }
+
+    #[test]
+    fn windows_follow_the_pace() {
+        let mut pace = Pace::new();
+        assert_eq!((pace.window(), pace.is_short()), (FEWEST, false));
+        let table = [(10_000_000, FEWEST, false), (50_000, 4, false), (2_000, 100, true), (1, MOST, true)];
+        for (nanos, window, short) in table {
+            pace.average = Some(nanos);
+            assert_eq!((pace.window(), pace.is_short()), (window, short), "{nanos}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_never_was_ready_cannot_answer() {
+        let (ours, theirs) = Stream::pair().unwrap();
+        let mut lane = Lane::new(1, 1, Arc::new(ours));
+        assert!(theirs.write_all(&[0; 8]).unwrap());
+        assert_eq!(lane.receive().unwrap(), Condition::Ended);
+    }
+}

@@ -1,0 +1,159 @@
+//! The verbs of a pool: single calls.
+
+use super::Pool;
+use super::job::{Answer, Arrived, Job, Payload, Place, Task};
+use super::lane::Condition;
+use crate::{Error, Result};
+use procession_ipc::codec::Wire;
+use procession_ipc::start::target::TaskTarget;
+use procession_ipc::start::{Results, read_reply, tuple_task};
+use std::marker::PhantomData;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Start of a chunk's payload: its number of items.
+pub(super) const ONE_ITEM: [u8; 8] = 1_u64.to_le_bytes();
+
+const FIRST: Place = Place { ordinal: 0, first: 0, items: 1 };
+
+/// How tasks are handed out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    /// Items in one chunk; `None` chooses.
+    pub chunksize: Option<NonZero<u32>>,
+    /// How often a task is given to another worker after one that died with it. 0: at most once.
+    pub retries: u32,
+}
+
+impl Pool {
+    /// Calls `f(args)` in a worker and waits for the result.
+    ///
+    /// # Errors
+    ///
+    /// Arguments that cannot travel, a pool that takes no tasks, or a task without a result.
+    pub fn apply<F, A, M>(&self, f: F, args: &A, options: CallOptions) -> Result<F::Output>
+    where
+        F: TaskTarget<A, M, Output: Wire>,
+    {
+        let (job, task) = single(f, args, options)?;
+        let pending = Pending { job, result: PhantomData };
+        match self.shared.lease()? {
+            Some(mut lane) => match lane.call(task) {
+                Ok(Condition::Open) => self.shared.give_back(lane),
+                Ok(Condition::Ended) | Err(_) => {
+                    let worker = lane.worker;
+                    self.shared.give_back_wreck(lane);
+                    let _ = self.actor.cast(super::Note::StreamEnded(worker));
+                }
+            },
+            None => self.shared.submit_one(task)?,
+        }
+        pending.get()
+    }
+
+    /// Calls `f(args)` in a worker; the result is waited for later.
+    ///
+    /// # Errors
+    ///
+    /// Arguments that cannot travel, or a pool that takes no tasks.
+    pub fn apply_async<F, A, M>(&self, f: F, args: &A, options: CallOptions) -> Result<Pending<F::Output>>
+    where
+        F: TaskTarget<A, M, Output: Wire>,
+    {
+        let (job, task) = single(f, args, options)?;
+        self.shared.submit_one(task)?;
+        Ok(Pending { job, result: PhantomData })
+    }
+}
+
+fn single<F, A, M>(f: F, args: &A, options: CallOptions) -> Result<(Arc<Job>, Task)>
+where
+    F: TaskTarget<A, M, Output: Wire>,
+{
+    let id = tuple_task(f)?;
+    let mut payload = Vec::with_capacity(64);
+    payload.extend_from_slice(&ONE_ITEM);
+    F::append(args, &mut payload)?;
+    let job = Job::new(std::any::type_name::<F>());
+    let payload = Payload::new(&payload);
+    let task = Task { job: Arc::clone(&job), place: FIRST, task: id, payload, retries: options.retries };
+    Ok((job, task))
+}
+
+/// The result of a single call, on its way.
+#[derive(Debug)]
+pub struct Pending<R> {
+    job: Arc<Job>,
+    result: PhantomData<fn() -> R>,
+}
+
+impl<R: Wire> Pending<R> {
+    /// Waits for the result and takes it.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no result; [`Error::ResultTaken`] the second time.
+    pub fn get(&self) -> Result<R> {
+        self.job.wait(1, None);
+        self.take()
+    }
+
+    /// Waits for the result at most for `timeout`, and takes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`], after which one may ask again; else as [`get`](Self::get).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<R> {
+        if self.wait_timeout(timeout) {
+            self.take()
+        } else {
+            Err(Error::TimedOut { what: "the result of a task", after: timeout })
+        }
+    }
+
+    /// Waits until there is a result, or the reason why there is none.
+    pub fn wait(&self) {
+        self.job.wait(1, None);
+    }
+
+    /// Waits like [`wait`](Self::wait), at most for `timeout`; `false` when that was not enough.
+    #[must_use]
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        // A timeout beyond the end of time is none.
+        self.job.wait(1, Instant::now().checked_add(timeout))
+    }
+
+    /// Whether there is a result, or the reason why there is none.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.job.done() > 0
+    }
+
+    fn take(&self) -> Result<R> {
+        let mut batch = self.job.take();
+        let chunk = batch.chunks.pop().ok_or(Error::ResultTaken)?;
+        let pid = chunk.pid;
+        let results = results_of::<R>(self.job.task, chunk, &batch.bytes)?;
+        let only = match results {
+            Results::Values(mut values) => values.pop().map(Ok),
+            Results::Mixed(mut results) => results.pop(),
+        };
+        only.ok_or(Error::ResultTaken)?.map_err(|failure| Error::Task {
+            task: self.job.task,
+            index: 0,
+            pid,
+            failure,
+        })
+    }
+}
+
+/// Decodes a chunk's results.
+pub(super) fn results_of<R: Wire>(task: &'static str, chunk: Arrived, bytes: &[u8]) -> Result<Results<R>> {
+    let Arrived { place, pid, what } = chunk;
+    match what {
+        Answer::Failed(error) => Err(error),
+        Answer::Reply(form, range) => read_reply(form, &bytes[range], place.items as usize)
+            .map_err(|source| Error::BadReply { task, index: place.first, pid, source: Arc::new(source) }),
+    }
+}

@@ -1,0 +1,116 @@
+//! Processes: starting them, and the actor that watches each.
+
+use crate::Result;
+use crate::runtime::{RootMessage, tell};
+use procession_ipc::child::Child;
+use procession_ipc::codec::Wire;
+use procession_ipc::start::target::Target;
+use procession_ipc::start::{self, Identity, Plan, StartMethod, Started};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// How a process shall be started.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Start method; `None` is the default method.
+    pub method: Option<StartMethod>,
+    /// Name; `None` forms one from the place in the family: `Process-1:2`.
+    pub name: Option<String>,
+    /// Whether it ends with this process; `None` takes the flag of this process.
+    pub daemon: Option<bool>,
+    /// Whether the kernel kills it when this process is killed; `None`: if it is a daemon.
+    pub armed: Option<bool>,
+}
+
+/// Runs `f(args)` in a new process, under the eyes of an actor.
+///
+/// # Errors
+///
+/// Those of [`start::start`]; the supervision thread cannot be started.
+pub fn start<F, A, M>(f: F, args: &A, options: &Options) -> Result<Started>
+where
+    F: Target<A, M, Output: Wire>,
+{
+    let started = start_unwatched(f, args, options)?;
+    tell(RootMessage::Watch(Arc::clone(&started.child)))?;
+    Ok(started)
+}
+
+/// Starts a process that the caller watches itself.
+pub(crate) fn start_unwatched<F, A, M>(f: F, args: &A, options: &Options) -> Result<Started>
+where
+    F: Target<A, M, Output: Wire>,
+{
+    let own = start::identity();
+    let path: Vec<u32> = own.path.iter().copied().chain([next_place()]).collect();
+    let name = options.name.clone().unwrap_or_else(|| default_name(&path));
+    let daemon = options.daemon.unwrap_or(own.daemon);
+    let armed = options.armed.unwrap_or(daemon);
+    let plan = Plan { method: options.method, identity: Identity { name, path, daemon }, armed };
+    Ok(start::start(f, args, &plan)?)
+}
+
+/// Counts the children of this process, from 1, as Python does.
+fn next_place() -> u32 {
+    static CHILDREN: AtomicU32 = AtomicU32::new(0);
+    CHILDREN.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+fn default_name(path: &[u32]) -> String {
+    let place: Vec<String> = path.iter().map(ToString::to_string).collect();
+    format!("Process-{}", place.join(":"))
+}
+
+/// Watches one child: it lives as long as the child, takes its status, and stops. Its supervisor sees that.
+pub(crate) struct ProcessActor;
+
+/// The child of a [`ProcessActor`].
+pub(crate) struct Watched(pub(crate) Arc<Child>);
+
+impl AsRawFd for Watched {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.sentinel().as_raw_fd()
+    }
+}
+
+impl Actor for ProcessActor {
+    type Msg = ();
+    type State = ();
+    type Arguments = Watched;
+
+    async fn pre_start(&self, myself: ActorRef<()>, child: Watched) -> Result<(), ActorProcessingErr> {
+        #[allow(
+            deprecated,
+            reason = "the new name is an unsafe fn; `Watched` keeps its descriptor open, which is all it asks"
+        )]
+        let sentinel = AsyncFd::with_interest(child, Interest::READABLE)?;
+        tokio::spawn(async move {
+            loop {
+                // The registration only fails when the runtime ends, and then nobody watches any more.
+                let Ok(mut ready) = sentinel.readable().await else { break };
+                match sentinel.get_ref().0.try_wait() {
+                    Ok(None) => ready.clear_ready(),
+                    // An error here is one of waitid(2) itself; whoever joins the child meets it again.
+                    Ok(Some(_)) | Err(_) => break,
+                }
+            }
+            myself.stop(None);
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_place_in_the_family() {
+        assert_eq!(default_name(&[1]), "Process-1");
+        assert_eq!(default_name(&[1, 2]), "Process-1:2");
+    }
+}

@@ -1,0 +1,109 @@
+//! The thread that all actors of this OS process live on, and the supervisor at their root.
+//!
+//! It starts with the first process that is started, so a child that only runs a function never has it (a runtime costs
+//! three times the memory of such a child). A fork leaves it behind: the handle is keyed by the process id.
+//!
+//! Nobody waits for an actor to start or to join a process: the root is told afterwards.
+
+use crate::process::{ProcessActor, Watched};
+use crate::{Error, Result};
+use procession_ipc::child::Child;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+/// What the root supervisor is told.
+pub(crate) enum RootMessage {
+    /// A process was started: watch it.
+    Watch(Arc<Child>),
+    /// Something that starts an actor of its own below the root.
+    Supervise(Box<StartBelow>),
+}
+
+/// Starts an actor that is linked to the root.
+pub(crate) type StartBelow =
+    dyn FnOnce(ActorRef<RootMessage>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send;
+
+/// The supervisor at the root. What ends below it has told its story already, so it only goes on.
+struct Root;
+
+impl Actor for Root {
+    type Msg = RootMessage;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<RootMessage>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<RootMessage>,
+        message: RootMessage,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RootMessage::Watch(child) => {
+                // Without a descriptor for the watch, the child is reaped by whoever joins it or at the next start.
+                let _ = Actor::spawn_linked(None, ProcessActor, Watched(child), myself.get_cell()).await;
+            }
+            RootMessage::Supervise(start) => start(myself).await,
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<RootMessage>,
+        _: SupervisionEvent,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+struct Runtime {
+    /// Who started it: after a fork the thread is not there.
+    owner: u32,
+    root: ActorRef<RootMessage>,
+}
+
+static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
+
+/// Tells the root supervisor, starting it if this is the first time.
+pub(crate) fn tell(message: RootMessage) -> Result<()> {
+    let mut slot = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let own = std::process::id();
+    let runtime = match slot.take().filter(|runtime| runtime.owner == own) {
+        Some(runtime) => runtime,
+        None => Runtime { owner: own, root: launch()? },
+    };
+    let runtime = slot.insert(runtime);
+    runtime.root.cast(message).map_err(|error| Error::Runtime(error.to_string()))
+}
+
+fn launch() -> Result<ActorRef<RootMessage>> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let body = move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(sender.send(Err(error.to_string()))),
+        };
+        runtime.block_on(async {
+            match Actor::spawn(None, Root, ()).await {
+                Ok((root, handle)) => {
+                    let _ = sender.send(Ok(root));
+                    // The root never stops; this keeps the thread with it.
+                    let _ = handle.await;
+                }
+                Err(error) => drop(sender.send(Err(error.to_string()))),
+            }
+        });
+    };
+    std::thread::Builder::new()
+        .name("procession".to_owned())
+        .spawn(body)
+        .map_err(|error| Error::Runtime(error.to_string()))?;
+    receiver.recv().map_err(|error| Error::Runtime(error.to_string()))?.map_err(Error::Runtime)
+}

@@ -1,0 +1,252 @@
+//! One cell per child: the only place that takes its exit status. Everybody else observes.
+//!
+//! States of a [`Child`]: *running* -> *ended* (status known). The change happens under the cell's lock, by whoever
+//! sees the pidfd readable first: a blocked `join` on its own thread, the actor that watches it, or the exit handler.
+//! A status that a stranger took (SIGCHLD ignored, `waitpid(-1)`) is [`ExitStatus::Unknown`], never a hang and never a
+//! wrong zero.
+//!
+//! Every running child is also in the process's table of children, which keeps its lifeline open and serves the exit
+//! handler: when this process ends by returning from `main` or by `exit`, daemons are terminated and all others are
+//! joined, as Python does it.
+
+use crate::sys::fd::wait_readable;
+use crate::sys::process::{self, Ended};
+use crate::{Error, Result};
+use nix::libc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long the exit handler waits for a terminated daemon before it kills it. 5 s, as OTP's default shutdown.
+const DAEMON_GRACE: Duration = Duration::from_secs(5);
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExitStatus {
+    /// It left with this code (0 to 255; the kernel keeps eight bits).
+    Exited(i32),
+    /// This signal ended it.
+    Signaled {
+        /// Number of the signal.
+        signal: i32,
+        /// Whether the kernel wrote a core dump.
+        core_dumped: bool,
+    },
+    /// It is gone, but somebody else took its status.
+    Unknown {
+        /// Who may have taken it.
+        why: &'static str,
+    },
+}
+
+impl ExitStatus {
+    /// Python's `exitcode`: the code, or the negative number of the signal; `None` when unknown.
+    #[must_use]
+    pub fn code(self) -> Option<i32> {
+        match self {
+            Self::Exited(code) => Some(code),
+            Self::Signaled { signal, .. } => Some(-signal),
+            Self::Unknown { .. } => None,
+        }
+    }
+}
+
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Self::Exited(code) => write!(f, "exited with code {code}"),
+            Self::Signaled { signal, core_dumped } => {
+                let name =
+                    nix::sys::signal::Signal::try_from(signal).map_or("a real-time signal", |s| s.as_str());
+                let dump = if core_dumped { ", core dumped" } else { "" };
+                write!(f, "was ended by signal {signal} ({name}{dump})")
+            }
+            Self::Unknown { why } => write!(f, "ended, but its status is unknown: {why}"),
+        }
+    }
+}
+
+/// A child process of this process.
+#[derive(Debug)]
+pub struct Child {
+    pid: i32,
+    pidfd: OwnedFd,
+    name: String,
+    daemon: bool,
+    /// Descriptors that must stay open as long as the child lives: the write end of its lifeline.
+    _kept: Vec<OwnedFd>,
+    status: Mutex<Option<ExitStatus>>,
+}
+
+impl Child {
+    /// Enters a process that has just been started into the table of children.
+    pub(crate) fn register(
+        pid: i32,
+        pidfd: OwnedFd,
+        name: &str,
+        daemon: bool,
+        kept: Vec<OwnedFd>,
+    ) -> Arc<Self> {
+        let name = name.to_owned();
+        let child = Arc::new(Self { pid, pidfd, name, daemon, _kept: kept, status: Mutex::new(None) });
+        let mut table = table();
+        table.forget_unless_ours();
+        table.reap();
+        table.children.push(Arc::clone(&child));
+        child
+    }
+
+    /// Process id. It stays reserved until the status is taken.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The name given at start.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is terminated when this process ends.
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        self.daemon
+    }
+
+    /// A descriptor that becomes readable when the child has ended (pidfd).
+    #[must_use]
+    pub fn sentinel(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits for the end of the child on the calling thread; `None` as deadline waits without bound.
+    ///
+    /// Returns `None` when the deadline came first.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer to poll(2) or waitid(2).
+    pub fn wait(&self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
+        loop {
+            if let Some(status) = self.try_wait()? {
+                return Ok(Some(status));
+            }
+            let ready = wait_readable(self.sentinel(), deadline)
+                .map_err(|e| Error::os(format!("wait for process {}", self.pid), e))?;
+            if !ready {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The status, if the child has ended.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer to waitid(2).
+    pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
+        let mut status = lock(&self.status);
+        if status.is_none() {
+            *status = match process::take_status(self.sentinel()) {
+                Ok(ended) => ended.map(Into::into),
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Some(ExitStatus::Unknown {
+                    why: "another part of this program waited for it, or SIGCHLD is ignored",
+                }),
+                Err(error) => {
+                    return Err(Error::os(format!("take the status of process {}", self.pid), error));
+                }
+            };
+        }
+        Ok(*status)
+    }
+
+    /// Sends a signal; a child that has ended already is a success.
+    ///
+    /// # Errors
+    ///
+    /// No right to send it (the child changed its user).
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        process::pidfd_signal(self.sentinel(), signal)
+            .map_err(|e| Error::os(format!("send signal {signal} to process {}", self.pid), e))
+    }
+}
+
+impl From<Ended> for ExitStatus {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Exited(code) => Self::Exited(code),
+            Ended::Signaled { signal, core_dumped } => Self::Signaled { signal, core_dumped },
+        }
+    }
+}
+
+/// The children of this process that are not known to have ended.
+struct Table {
+    /// Who filled it: after a fork the copy has no children.
+    owner: u32,
+    children: Vec<Arc<Child>>,
+}
+
+static TABLE: Mutex<Table> = Mutex::new(Table { owner: 0, children: Vec::new() });
+
+fn table() -> MutexGuard<'static, Table> {
+    static EXIT_HANDLER: Once = Once::new();
+    EXIT_HANDLER.call_once(|| {
+        // Without memory for one entry the program has other worries; then only the lifelines end its daemons.
+        let _ = process::at_exit(end_children);
+    });
+    lock(&TABLE)
+}
+
+/// Values behind our locks stay valid between any two statements, so a panic elsewhere does not spoil them.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Table {
+    fn forget_unless_ours(&mut self) {
+        let own = std::process::id();
+        if self.owner != own {
+            self.owner = own;
+            self.children.clear();
+        }
+    }
+
+    fn reap(&mut self) {
+        self.children.retain(|child| !matches!(child.try_wait(), Ok(Some(_))));
+    }
+}
+
+/// The children that are alive now; those that have ended are reaped.
+#[must_use]
+pub fn live_children() -> Vec<Arc<Child>> {
+    let mut table = table();
+    table.forget_unless_ours();
+    table.reap();
+    table.children.clone()
+}
+
+/// Runs at the end of the process: terminates daemons, then joins the others.
+extern "C" fn end_children() {
+    // A copy made by a foreign fork shares the handler but has no children of its own.
+    if lock(&TABLE).owner != std::process::id() {
+        return;
+    }
+    let (daemons, others): (Vec<_>, Vec<_>) =
+        live_children().into_iter().partition(|child| child.is_daemon());
+    for daemon in &daemons {
+        let _ = daemon.signal(libc::SIGTERM);
+    }
+    let deadline = Instant::now() + DAEMON_GRACE;
+    for daemon in &daemons {
+        if !matches!(daemon.wait(Some(deadline)), Ok(Some(_))) {
+            let _ = daemon.signal(libc::SIGKILL);
+            let _ = daemon.wait(None);
+        }
+    }
+    for other in &others {
+        let _ = other.wait(None);
+    }
+}

@@ -1,0 +1,126 @@
+//! Framed messages over a stream socket, with descriptors beside them.
+//!
+//! The frame is CPython's (`Lib/multiprocessing/connection.py`, `_send_bytes`): a signed 32-bit length, big endian, then
+//! the bytes; a longer message has length -1 and an unsigned 64-bit length after it. Descriptors travel beside the
+//! first byte of the header.
+//!
+//! Reading and writing have a lock each, so several threads may use one end: messages are never torn or merged.
+//! Lengths that a peer announces are checked before memory is taken, and memory grows with the bytes that arrive.
+
+mod frame;
+
+pub use frame::{MAX_MESSAGE, fuzz_frame};
+
+use crate::codec::{self, HandleFd};
+use crate::sys::fd::wait_readable;
+use crate::sys::socket::stream_pair;
+use crate::{Error, Result};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// One end of a connection between two processes.
+#[derive(Debug)]
+pub struct Connection {
+    socket: HandleFd,
+    reading: Mutex<()>,
+    writing: Mutex<()>,
+}
+
+impl Connection {
+    /// Two connected ends.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor left.
+    pub fn pair() -> Result<(Self, Self)> {
+        let (a, b) = stream_pair().map_err(|e| Error::os("open a socket pair", e))?;
+        Ok((a.into(), b.into()))
+    }
+
+    /// Sends one value; it is encoded before anything is written.
+    ///
+    /// # Errors
+    ///
+    /// A value that cannot travel, or [`Error::Disconnected`].
+    pub fn send<T: Serialize + Deserialize<'static>>(&self, value: &T) -> Result<()> {
+        let (bytes, handles) = codec::encode_with_handles(value)?;
+        codec::check_encoded::<T, T>(&bytes)?;
+        let handles: Vec<BorrowedFd<'_>> = handles.iter().map(AsFd::as_fd).collect();
+        self.write(&bytes, &handles)
+    }
+
+    /// Receives one value; waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disconnected`] when the other end is closed and nothing is left, [`Error::Torn`] in mid-message, or
+    /// bytes that are no `T` (the message is taken all the same).
+    pub fn recv<T: for<'de> Deserialize<'de>>(&self) -> Result<T> {
+        let (bytes, handles) = self.read()?;
+        Ok(codec::decode_with_handles(&bytes, handles)?)
+    }
+
+    /// Sends bytes as one message.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disconnected`].
+    pub fn send_bytes(&self, bytes: &[u8]) -> Result<()> {
+        self.write(bytes, &[])
+    }
+
+    /// Receives one message as bytes; descriptors beside it are closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disconnected`] or [`Error::Torn`].
+    pub fn recv_bytes(&self) -> Result<Vec<u8>> {
+        Ok(self.read()?.0)
+    }
+
+    /// Whether a message, or the end of the connection, can be read now or before `deadline`; takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer to poll(2).
+    pub fn poll(&self, deadline: Option<Instant>) -> Result<bool> {
+        wait_readable(self.as_fd(), deadline).map_err(|e| Error::os("wait for a connection", e))
+    }
+
+    fn write(&self, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> Result<()> {
+        let _one_writer = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        frame::write(self.as_fd(), bytes, handles)
+    }
+
+    fn read(&self) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+        let _one_reader = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        frame::read(self.as_fd())
+    }
+}
+
+impl From<OwnedFd> for Connection {
+    fn from(socket: OwnedFd) -> Self {
+        Self { socket: socket.into(), reading: Mutex::new(()), writing: Mutex::new(()) }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A connection travels as its descriptor; the sender's own end stays open until it is dropped.
+impl Serialize for Connection {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.socket.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Connection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(HandleFd::deserialize(deserializer)?.into_owned().into())
+    }
+}

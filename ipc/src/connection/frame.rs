@@ -1,0 +1,194 @@
+//! Reading and writing one frame. See the module above for its form.
+
+use crate::sys::socket::{self, MAX_DESCRIPTORS};
+use crate::{Error, Result};
+use nix::sys::socket::MsgFlags;
+use std::io::{ErrorKind, IoSlice};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// Largest message that is read, in bytes: 1 TiB. A peer that announces more is refused before anything is read.
+pub const MAX_MESSAGE: u64 = 1 << 40;
+
+/// Memory is taken in steps of at most this, as bytes arrive: a header alone costs nothing.
+const STEP: usize = 1 << 20;
+
+/// The header of a message of `length` bytes: 4 or 12 bytes.
+fn header(length: usize, buffer: &mut [u8; 12]) -> &[u8] {
+    match i32::try_from(length) {
+        Ok(short) => {
+            buffer[..4].copy_from_slice(&short.to_be_bytes());
+            &buffer[..4]
+        }
+        Err(_) => {
+            buffer[..4].copy_from_slice(&(-1_i32).to_be_bytes());
+            buffer[4..].copy_from_slice(&(length as u64).to_be_bytes());
+            &buffer[..]
+        }
+    }
+}
+
+/// Writes a whole message; waits while the peer does not read.
+pub(super) fn write(socket: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> Result<()> {
+    if handles.len() > MAX_DESCRIPTORS {
+        let error = crate::codec::CodecError::TooManyHandles { count: handles.len(), limit: MAX_DESCRIPTORS };
+        return Err(error.into());
+    }
+    let mut buffer = [0; 12];
+    let (mut head, mut body, mut handles) = (header(bytes.len(), &mut buffer), bytes, handles);
+    loop {
+        let parts = [IoSlice::new(head), IoSlice::new(body)];
+        let sent = socket::send(socket, &parts, handles, MsgFlags::empty()).map_err(disconnection)?;
+        handles = &[];
+        let of_head = sent.min(head.len());
+        head = &head[of_head..];
+        body = &body[sent - of_head..];
+        if head.is_empty() && body.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads a whole message and the descriptors beside it.
+pub(super) fn read(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut handles = Vec::new();
+    let bytes = read_from(&mut |into| {
+        socket::receive(socket, into, &mut handles, MsgFlags::empty()).map_err(disconnection)
+    })?;
+    Ok((bytes, handles))
+}
+
+/// Reads a frame from anything that fills a part of a buffer and says how much; 0 is the end.
+fn read_from(fill: &mut dyn FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
+    let mut short = [0; 4];
+    match fill_all(fill, &mut short)? {
+        0 => return Err(Error::Disconnected),
+        4 => {}
+        have => return Err(Error::Torn { have: have as u64, want: 4 }),
+    }
+    let length = match i32::from_be_bytes(short) {
+        -1 => {
+            let mut long = [0; 8];
+            let have = fill_all(fill, &mut long)?;
+            if have != 8 {
+                return Err(Error::Torn { have: have as u64, want: 8 });
+            }
+            u64::from_be_bytes(long)
+        }
+        // CPython reads other negative lengths as an empty message; here they are refused.
+        short => u64::try_from(short)
+            .map_err(|_| Error::TooLong { claimed: i64::from(short), limit: MAX_MESSAGE })?,
+    };
+    if length > MAX_MESSAGE {
+        return Err(Error::TooLong {
+            claimed: i64::try_from(length).unwrap_or(i64::MAX),
+            limit: MAX_MESSAGE,
+        });
+    }
+    read_body(fill, length)
+}
+
+fn read_body(fill: &mut dyn FnMut(&mut [u8]) -> Result<usize>, length: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < length {
+        let have = bytes.len();
+        let step = usize::try_from(length - have as u64).unwrap_or(STEP).min(STEP.max(have));
+        bytes
+            .try_reserve_exact(step)
+            .map_err(|e| Error::os("take memory for a message", std::io::Error::other(e)))?;
+        bytes.resize(have + step, 0);
+        let came = fill_all(fill, &mut bytes[have..])?;
+        if came < step {
+            return Err(Error::Torn { have: (have + came) as u64, want: length });
+        }
+    }
+    Ok(bytes)
+}
+
+/// Fills as much of `into` as there is before the end.
+fn fill_all(fill: &mut dyn FnMut(&mut [u8]) -> Result<usize>, into: &mut [u8]) -> Result<usize> {
+    let mut have = 0;
+    while have < into.len() {
+        match fill(&mut into[have..])? {
+            0 => break,
+            came => have += came,
+        }
+    }
+    Ok(have)
+}
+
+fn disconnection(error: std::io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Error::Disconnected,
+        _ => Error::os("use a connection", error),
+    }
+}
+
+/// Reads one frame from bytes of a stranger; for fuzzing.
+#[doc(hidden)]
+pub fn fuzz_frame(mut bytes: &[u8]) {
+    let _ = read_from(&mut |into| {
+        let count = bytes.len().min(into.len());
+        let (now, later) = bytes.split_at(count);
+        into[..count].copy_from_slice(now);
+        bytes = later;
+        Ok(count)
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    fn read_bytes(bytes: &[u8]) -> Result<Vec<u8>> {
+        let mut left = bytes;
+        read_from(&mut |into| {
+            // One byte at a time: the worst that a stream may do.
+            let Some((first, rest)) = left.split_first() else { return Ok(0) };
+            into[0] = *first;
+            left = rest;
+            Ok(1)
+        })
+    }
+
+    #[test]
+    fn frames_are_those_of_cpython() {
+        let mut buffer = [0; 12];
+        assert_eq!(header(5, &mut buffer), [0, 0, 0, 5]);
+        assert_eq!(header(0x7fff_ffff, &mut buffer), [0x7f, 0xff, 0xff, 0xff]);
+        let long = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0x80, 0, 0, 0];
+        assert_eq!(header(0x8000_0000, &mut buffer), long);
+        assert_eq!(read_bytes(b"\0\0\0\x03abc").unwrap(), b"abc");
+        assert_eq!(read_bytes(b"\xff\xff\xff\xff\0\0\0\0\0\0\0\x02hi").unwrap(), b"hi");
+        assert_eq!(read_bytes(b"\0\0\0\0").unwrap(), b"");
+    }
+
+    #[test]
+    fn bad_frames_are_typed_errors() {
+        let huge = b"\xff\xff\xff\xff\x80\0\0\0\0\0\0\0";
+        assert!(matches!(read_bytes(b""), Err(Error::Disconnected)));
+        assert!(matches!(read_bytes(b"\0\0"), Err(Error::Torn { have: 2, want: 4 })));
+        assert!(matches!(read_bytes(b"\xff\xff\xff\xff\0"), Err(Error::Torn { have: 1, want: 8 })));
+        assert!(matches!(read_bytes(b"\0\0\0\x09abc"), Err(Error::Torn { have: 3, want: 9 })));
+        assert!(matches!(read_bytes(b"\xff\xff\xff\xfe"), Err(Error::TooLong { claimed: -2, .. })));
+        assert!(matches!(read_bytes(huge), Err(Error::TooLong { .. })));
+    }
+
+    #[test]
+    fn an_announcement_alone_takes_no_memory() {
+        // 1 TiB announced, three bytes sent: the buffer never grows past one step.
+        let bytes = [&b"\xff\xff\xff\xff"[..], &(1_u64 << 40).to_be_bytes(), b"abc"].concat();
+        assert!(matches!(read_bytes(&bytes), Err(Error::Torn { have: 3, .. })));
+    }
+
+    #[test]
+    fn a_large_message_crosses_while_the_other_end_reads() {
+        let (a, b) = socket::stream_pair().unwrap();
+        let sent: Vec<u8> = (0..5_000_000_u32).map(|i| (i % 251) as u8).collect();
+        let copy = sent.clone();
+        let writer = std::thread::spawn(move || write(a.as_fd(), &copy, &[]).unwrap());
+        assert!(read(b.as_fd()).unwrap().0 == sent);
+        writer.join().unwrap();
+        assert!(matches!(read(b.as_fd()), Err(Error::Disconnected)));
+    }
+}

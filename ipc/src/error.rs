@@ -1,0 +1,111 @@
+//! The error of this layer: each variant carries the thing that failed.
+
+use crate::codec::CodecError;
+use std::io;
+use std::time::Duration;
+
+/// Result of the operations of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong at a process boundary.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed.
+    #[error("cannot {doing}")]
+    Os {
+        /// What was being done, as an infinitive ("open a pidfd for process 12").
+        doing: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+
+    /// A value could not be turned into bytes, or bytes into a value.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+
+    /// The start method cannot work here.
+    #[error("start method `{method}` is not supported here: {reason}")]
+    NotSupported {
+        /// Name of the start method.
+        method: &'static str,
+        /// What is missing, and what to do.
+        reason: String,
+    },
+
+    /// The function, or this library itself, is not part of the main program's image.
+    #[error(
+        "{what} lives in `{library}`, not in the main program: a new process could not find it; \
+         call from the program itself, or use the fork start method"
+    )]
+    NotInMainImage {
+        /// What was looked for.
+        what: String,
+        /// File name of the library that holds it.
+        library: String,
+    },
+
+    /// The helper process that forks children for us did not answer, twice.
+    #[error("the fork server (pid {pid}) ended twice while starting a process")]
+    ForkServerLost {
+        /// Process id of the second server.
+        pid: i32,
+    },
+
+    /// The other end of the connection is closed, and nothing is left to read.
+    #[error("the other end of the connection is closed")]
+    Disconnected,
+
+    /// The other end went away in the middle of a message.
+    #[error("the connection ended in the middle of a message: {have} of {want} bytes arrived")]
+    Torn {
+        /// Bytes that arrived.
+        have: u64,
+        /// Bytes that the header announced.
+        want: u64,
+    },
+
+    /// The other end announced a message that is not allowed.
+    #[error("the other end announced a message of {claimed} bytes, the limit is {limit}")]
+    TooLong {
+        /// Announced length in bytes; negative lengths are reported as they came.
+        claimed: i64,
+        /// Largest length accepted, in bytes.
+        limit: u64,
+    },
+
+    /// Bytes that are not a message of ours.
+    #[error("malformed {what}")]
+    Malformed {
+        /// What was expected.
+        what: &'static str,
+    },
+
+    /// The time given for the operation is over.
+    #[error("{what} did not happen within {after:?}")]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// The bound that was given.
+        after: Duration,
+    },
+}
+
+impl Error {
+    /// Wraps the kernel's answer to `doing`.
+    pub(crate) fn os(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Os { doing: doing.into(), source: source.into() }
+    }
+}
+
+/// The text of an error and of its sources, for where only text can go.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

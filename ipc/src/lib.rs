@@ -1,0 +1,26 @@
+//! What crosses a process boundary: starting processes, connections between them, and the codec of their messages.
+//!
+//! This crate holds the two lower layers of `procession`. It knows no actors and no async runtime. Data flows one
+//! way: the face and the actors call into this crate, and this crate calls the kernel through [`sys`] alone.
+//!
+//! - [`start`]: how a function runs in another process (start methods, the entry before `main`, what a child adopts);
+//! - [`child`]: the one place that knows whether a child has ended and how;
+//! - [`connection`]: framed messages over sockets, descriptors included;
+//! - [`stream`]: byte streams without frames, and waiting for many;
+//! - [`codec`]: serde values to bytes and back, with hostile bytes in mind.
+//!
+//! Programs use the `procession` crate; this one has no stability promise of its own.
+
+#![deny(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::print_stdout))]
+
+pub mod child;
+pub mod codec;
+pub mod connection;
+mod error;
+pub mod start;
+pub mod stream;
+pub mod sys;
+pub mod unwind;
+
+pub use error::{Error, Result};

@@ -1,0 +1,133 @@
+//! Starting a function in another process.
+//!
+//! ```text
+//! face            start()                                  the child
+//! ------------    -------------------------------------    -----------------------------------------
+//! f, args    ->   descriptor of f as image offset           entry before `main`  (spawn, fork server)
+//!                 args as bytes and descriptors        ->   adopt each step: lifeline, identity, ...
+//!                 one part per step of `step::STEPS`        find the descriptor, decode, call
+//! result     <-   one parcel: value, or why not        <-   encode, send, exit
+//! ```
+//!
+//! Everything goes over one packet socket per child, the *start socket*. A packet arrives whole or not at all, and
+//! anything large travels in a sealed memory file beside it, so neither side ever waits for the other to read:
+//! `start` returns before the child runs, and a child with a big result ends without being joined.
+//!
+//! Invariants:
+//! - a child gets no descriptor but its start socket and what came over it; everything of ours is close-on-exec;
+//! - the start message is sent only once the child's pid is known, so a fork server that dies half-way never leaves a
+//!   task running that nobody knows of: its child sees the end of the socket and leaves;
+//! - whoever is missing something says so in the result parcel, as data ([`outcome::Failure`]).
+
+pub mod forkserver;
+pub mod outcome;
+pub mod target;
+
+mod bootstrap;
+mod descriptor;
+mod entry;
+mod identity;
+mod lifeline;
+mod parcel;
+mod spawn;
+mod step;
+mod task;
+
+pub use descriptor::assert_inside_main_image;
+pub use identity::{Identity, identity};
+pub use outcome::Reply;
+pub use task::{ReplyForm, Results, TaskEntry, TaskId, item_task, read_reply, task_of, tuple_task};
+
+use crate::child::Child;
+use crate::{Error, Result};
+use parcel::{Kind, Parcel};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use target::Target;
+
+/// How a process comes into being.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StartMethod {
+    /// A fresh execution of the program: nothing inherited, the slowest.
+    Spawn,
+    /// A copy of a helper with one thread, kept for this purpose: the default.
+    ForkServer,
+}
+
+impl StartMethod {
+    /// The name Python gives it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spawn => "spawn",
+            Self::ForkServer => "forkserver",
+        }
+    }
+}
+
+/// How a process shall be started.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Start method; `None` takes the fork server, or spawn where the kernel does not support it.
+    pub method: Option<StartMethod>,
+    /// Name and place in the family.
+    pub identity: Identity,
+    /// Whether the kernel kills the child when this process dies, however it dies.
+    pub armed: bool,
+}
+
+/// A process that has been started.
+#[derive(Debug)]
+pub struct Started {
+    /// The child.
+    pub child: Arc<Child>,
+    /// Where its result will arrive.
+    pub reply: Reply,
+}
+
+/// Runs `f(args)` in a new process.
+///
+/// # Errors
+///
+/// Arguments that cannot travel, a function outside the main image, a start method that does not work here, or no
+/// process or descriptor left.
+pub fn start<F, A, M>(_f: F, args: &A, plan: &Plan) -> Result<Started>
+where
+    F: Target<A, M, Output: crate::codec::Wire>,
+{
+    const { target::assert_target::<F>() };
+    let entry =
+        descriptor::offset_of(target::ProcessSite::<F, A, M>::DESCRIPTOR, std::any::type_name::<F>())?;
+    let (args, handles) = F::encode(args)?;
+    start_encoded(entry, &args, handles, plan)
+}
+
+fn start_encoded(entry: u64, args: &[u8], mut handles: Vec<OwnedFd>, plan: &Plan) -> Result<Started> {
+    let prepared = step::prepare(plan)?;
+    let message = bootstrap::message(entry, &prepared.parts, args)?;
+    let mut descriptors = prepared.handles;
+    descriptors.append(&mut handles);
+    let parcel = Parcel { kind: Kind::Start, bytes: message, handles: descriptors };
+    let (pid, pidfd, socket) = make_process(plan.method)?;
+    // A child that is gone already shows in its status; the reason is there, not in this send.
+    if let Err(error) = parcel.send(&socket)
+        && !error.is_disconnection()
+    {
+        return Err(error);
+    }
+    let identity = &plan.identity;
+    let child = Child::register(pid, pidfd, &identity.name, identity.daemon, prepared.kept);
+    Ok(Started { child, reply: Reply::new(socket) })
+}
+
+fn make_process(method: Option<StartMethod>) -> Result<(i32, OwnedFd, OwnedFd)> {
+    match method {
+        Some(StartMethod::Spawn) => spawn::process(entry::Role::Child),
+        Some(StartMethod::ForkServer) => forkserver::process(),
+        None => match forkserver::process() {
+            Err(Error::NotSupported { .. }) => spawn::process(entry::Role::Child),
+            other => other,
+        },
+    }
+}

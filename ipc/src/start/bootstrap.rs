@@ -1,0 +1,94 @@
+//! The life of a child after the entry: adopt, run, answer, leave.
+
+use super::descriptor::{ProcessEntry, ProcessKind, at_offset};
+use super::outcome::{Failure, Outcome};
+use super::parcel::{Kind, Parcel};
+use super::step::STEPS;
+use crate::codec::{self, CodecError};
+use crate::unwind;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
+
+/// Exit code after a panic or a failed start, as Python's for an uncaught exception.
+const FAILED: i32 = 1;
+
+/// What the start message says; the arguments' own descriptors follow those of the steps.
+#[derive(Serialize, Deserialize)]
+struct Message<'a> {
+    /// Offset of the function's descriptor.
+    entry: u64,
+    /// Bytes of each step, and how many descriptors it gets.
+    #[serde(borrow)]
+    steps: Vec<(&'a serde_bytes::Bytes, usize)>,
+    /// The encoded tuple of arguments.
+    #[serde(borrow)]
+    args: &'a serde_bytes::Bytes,
+}
+
+/// Builds the start message in the parent.
+pub(super) fn message(entry: u64, parts: &[(Vec<u8>, usize)], args: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let steps = parts.iter().map(|(bytes, count)| (serde_bytes::Bytes::new(bytes), *count)).collect();
+    codec::encode(&Message { entry, steps, args: serde_bytes::Bytes::new(args) })
+}
+
+/// Runs what the parent says and ends the process.
+pub(super) fn run_child(socket: &OwnedFd) -> ! {
+    unwind::install_hook();
+    let outcome = match Parcel::receive(socket) {
+        Ok(parcel) if parcel.kind == Kind::Start => start(parcel),
+        // The parent is gone, or gave this child up before it had anything to do.
+        Err(Error::Disconnected) => leave(0),
+        Ok(_) => not_called(&Error::Malformed { what: "start message" }),
+        Err(error) => not_called(&error),
+    };
+    let code = if outcome.is_success() { 0 } else { FAILED };
+    if let Outcome::Failed(failure) = &outcome
+        && !matches!(failure, Failure::Panicked(_))
+    {
+        // A panic has printed itself; these have not, and the parent may be gone.
+        eprintln!("procession: {}: {failure}", super::identity().name);
+    }
+    // If the parent is gone, nobody misses the answer.
+    let _ = outcome.into_parcel().send(socket);
+    leave(code)
+}
+
+fn start(parcel: Parcel) -> Outcome {
+    // The arguments may borrow from these bytes for as long as the process lives: it has one message.
+    let bytes: &'static [u8] = Vec::leak(parcel.bytes);
+    match adopt(bytes, parcel.handles) {
+        Ok((entry, args, handles)) => entry(args, handles),
+        Err(error) => not_called(&error),
+    }
+}
+
+type Call = (ProcessEntry, &'static [u8], Vec<OwnedFd>);
+
+fn adopt(bytes: &'static [u8], mut handles: Vec<OwnedFd>) -> Result<Call> {
+    let message: Message<'static> = codec::decode(bytes)?;
+    if message.steps.len() != STEPS.len() {
+        return Err(Error::Malformed { what: "list of steps in a start message" });
+    }
+    for (step, (bytes, count)) in STEPS.iter().zip(&message.steps) {
+        if *count > handles.len() {
+            return Err(Error::Malformed { what: "number of descriptors in a start message" });
+        }
+        let rest = handles.split_off(*count);
+        let own = std::mem::replace(&mut handles, rest);
+        (step.adopt)(bytes, own)
+            .map_err(|e| Error::os(format!("adopt `{}`", step.name), std::io::Error::other(e)))?;
+    }
+    let run = at_offset::<ProcessKind>(message.entry)?.run();
+    Ok((run, message.args, handles))
+}
+
+fn not_called(error: &Error) -> Outcome {
+    Outcome::Failed(Failure::NotCalled(crate::error::chain(error)))
+}
+
+/// Ends a child: exit handlers run and buffered output is flushed, as when `main` returns.
+#[allow(clippy::disallowed_methods, reason = "the end of a child")]
+pub(super) fn leave(code: i32) -> ! {
+    std::process::exit(code)
+}

@@ -1,0 +1,139 @@
+//! The start method `forkserver`: a helper with one thread copies itself for us.
+//!
+//! The server is this program, executed once and taken over before `main`; it runs nothing but [`serve`]. A request
+//! carries the new child's start socket; the server clones itself with CLONE_PARENT, so the child is *ours* (we wait
+//! for it, its parent is us) and sends back pid and pidfd. Nothing of the task goes through the server.
+//!
+//! The server ends when its socket does, which is when we end. If it was killed, the next start makes a new one: at that
+//! point no start message has been sent, so nothing can run twice.
+
+#![allow(unsafe_code)]
+
+use super::bootstrap;
+use super::entry::Role;
+use super::parcel::{Kind, Parcel};
+use super::spawn;
+use crate::child::Child;
+use crate::sys::process::{Cloned, Disposition, clone_sibling, set_disposition, thread_id_address};
+use crate::sys::socket::{packet_pair, peer};
+use crate::{Error, Result};
+use nix::libc;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The server of this process.
+struct Server {
+    /// Who started it: the copy after a fork must not use its parent's.
+    owner: u32,
+    child: Arc<Child>,
+    socket: OwnedFd,
+}
+
+static SERVER: Mutex<Option<Server>> = Mutex::new(None);
+
+/// Asks the server for a new process: its pid, its pidfd and our end of its start socket.
+pub(super) fn process() -> Result<(i32, OwnedFd, OwnedFd)> {
+    let mut slot = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    let own = std::process::id();
+    if let Some(server) = slot.as_ref().filter(|server| server.owner == own) {
+        match request(server) {
+            Err(Error::Disconnected) => {}
+            other => return other,
+        }
+    }
+    *slot = None;
+    let server = slot.insert(launch()?);
+    request(server).map_err(|error| match error {
+        Error::Disconnected => Error::ForkServerLost { pid: server.child.pid() },
+        other => other,
+    })
+}
+
+/// Process id of the running server, for tests that kill it and for people who look at a process list.
+#[must_use]
+pub fn pid() -> Option<i32> {
+    let slot = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    slot.as_ref().filter(|server| server.owner == std::process::id()).map(|server| server.child.pid())
+}
+
+fn launch() -> Result<Server> {
+    let (pid, pidfd, socket) = spawn::process(Role::Server)?;
+    // A daemon: the exit handler ends it with us, and its socket ends it when we are killed.
+    let child = Child::register(pid, pidfd, "fork server", true, Vec::new());
+    let hello = Parcel::receive(&socket)?;
+    match hello.kind {
+        Kind::Done => Ok(Server { owner: std::process::id(), child, socket }),
+        _ => {
+            let reason = String::from_utf8_lossy(&hello.bytes).into_owned();
+            Err(Error::NotSupported { method: "forkserver", reason })
+        }
+    }
+}
+
+fn request(server: &Server) -> Result<(i32, OwnedFd, OwnedFd)> {
+    let (ours, theirs) = packet_pair().map_err(|e| Error::os("open a start socket", e))?;
+    Parcel { kind: Kind::Fork, bytes: Vec::new(), handles: vec![theirs] }.send(&server.socket)?;
+    let answer = Parcel::receive(&server.socket)?;
+    let pid = answer.bytes.try_into().map(i32::from_le_bytes).ok();
+    match (answer.kind, pid, answer.handles.into_iter().next()) {
+        (Kind::Done, Some(pid), Some(pidfd)) => Ok((pid, pidfd, ours)),
+        (Kind::Refused, Some(errno), _) => {
+            Err(Error::os("copy the fork server", std::io::Error::from_raw_os_error(errno)))
+        }
+        _ => Err(Error::Malformed { what: "answer of the fork server" }),
+    }
+}
+
+/// The whole life of the server process.
+pub(super) fn serve(socket: &OwnedFd) -> ! {
+    // Ctrl-C reaches the whole foreground group; the server goes on for whoever survives it.
+    let _ = set_disposition(libc::SIGINT, Disposition::Ignore);
+    let thread_id = match thread_id_address() {
+        Ok(address) => address,
+        Err(error) => {
+            let reason =
+                format!("prctl(PR_GET_TID_ADDRESS) needs a kernel with CONFIG_CHECKPOINT_RESTORE: {error}");
+            let refusal = Parcel { kind: Kind::Refused, bytes: reason.into_bytes(), handles: Vec::new() };
+            let _ = refusal.send(socket);
+            bootstrap::leave(1)
+        }
+    };
+    if Parcel::bare(Kind::Done).send(socket).is_err() {
+        bootstrap::leave(0)
+    }
+    loop {
+        let Ok(parcel) = Parcel::receive(socket) else { bootstrap::leave(0) };
+        let Some(start) = accepted(socket, parcel) else { bootstrap::leave(1) };
+        // SAFETY: this process has never had a second thread: it was taken over before `main` and runs only this loop.
+        // (A constructor that starts threads would break the promise; `clone` then leaves them behind, as fork does.)
+        let answer = match unsafe { clone_sibling(thread_id) } {
+            Ok(Cloned::Copy) => become_child(socket, &start),
+            Ok(Cloned::Original(pid, pidfd)) => {
+                Parcel { kind: Kind::Done, bytes: pid.to_le_bytes().to_vec(), handles: vec![pidfd] }
+            }
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                Parcel { kind: Kind::Refused, bytes: errno.to_le_bytes().to_vec(), handles: Vec::new() }
+            }
+        };
+        if answer.send(socket).is_err() {
+            bootstrap::leave(0)
+        }
+    }
+}
+
+/// The start socket of a request, if it was made by the same process that made ours. Anything else means that the other
+/// end of our socket is not in the hands that we were made for.
+fn accepted(own: &OwnedFd, request: Parcel) -> Option<OwnedFd> {
+    let start = request.handles.into_iter().next().filter(|_| request.kind == Kind::Fork)?;
+    let same = peer(own.as_fd()).ok()? == peer(start.as_fd()).ok()?;
+    same.then_some(start)
+}
+
+/// The copy closes what belongs to the server and goes on as a child.
+fn become_child(server_socket: &OwnedFd, start: &OwnedFd) -> ! {
+    // Only the number is closed; `serve`'s frame, which owns it, is never returned to.
+    let _ = nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(server_socket));
+    let _ = set_disposition(libc::SIGINT, Disposition::Default);
+    bootstrap::run_child(start)
+}

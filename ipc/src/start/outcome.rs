@@ -1,0 +1,121 @@
+//! What a started function came to: a value on its way back, or why there is none, as data.
+
+use super::parcel::{Kind, Parcel};
+use crate::codec::{self, CodecError, Wire};
+use crate::unwind::{PanicReport, catch};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+/// Why a function in another process gave no value. It travels as data, so it never fails to arrive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The function panicked.
+    #[error("panicked: {}{}", .0.message, at(&.0.location))]
+    Panicked(PanicReport),
+    /// Its arguments arrived, but could not be turned into values.
+    #[error("its arguments could not be read: {0}")]
+    BadArguments(String),
+    /// It returned, but its result cannot travel.
+    #[error("its result cannot be sent: {0}")]
+    BadResult(String),
+    /// It was not called at all.
+    #[error("it could not be called: {0}")]
+    NotCalled(String),
+}
+
+fn at(location: &Option<String>) -> String {
+    location.as_ref().map(|place| format!(", at {place}")).unwrap_or_default()
+}
+
+/// What the child sends before it leaves.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// An encoded result.
+    Value(Vec<u8>, Vec<OwnedFd>),
+    /// No result.
+    Failed(Failure),
+}
+
+/// Calls `body`, which runs the user's function, and encodes what it gives.
+pub(crate) fn of_call<R: Wire>(body: impl FnOnce() -> R) -> Outcome {
+    // Serialize, Deserialize and Drop of the result are the user's code too.
+    let called = catch(|| {
+        let value = body();
+        let encoded = codec::encode_with_handles(&value)?;
+        codec::check_encoded::<R, R>(&encoded.0)?;
+        Ok::<_, CodecError>(encoded)
+    });
+    match called {
+        Ok(Ok((bytes, handles))) => Outcome::Value(bytes, handles),
+        Ok(Err(error)) => Outcome::Failed(Failure::BadResult(error.to_string())),
+        Err(report) => Outcome::Failed(Failure::Panicked(report)),
+    }
+}
+
+/// The arguments could not be decoded.
+pub(crate) fn bad_arguments(error: &CodecError) -> Outcome {
+    Outcome::Failed(Failure::BadArguments(error.to_string()))
+}
+
+impl Outcome {
+    pub(super) fn is_success(&self) -> bool {
+        matches!(self, Self::Value(..))
+    }
+
+    pub(super) fn into_parcel(self) -> Parcel {
+        match self {
+            Self::Value(bytes, handles) => Parcel { kind: Kind::Value, bytes, handles },
+            Self::Failed(failure) => {
+                // A failure is strings and unit variants: it encodes. If memory ran out, an empty one still says "failed".
+                let bytes = codec::encode(&failure).unwrap_or_default();
+                Parcel { kind: Kind::Failure, bytes, handles: Vec::new() }
+            }
+        }
+    }
+}
+
+/// The parent's end of a start socket: where the result of one child arrives.
+#[derive(Debug)]
+pub struct Reply {
+    socket: Mutex<Option<OwnedFd>>,
+}
+
+impl Reply {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self { socket: Mutex::new(Some(socket)) }
+    }
+
+    /// Takes the result that a child which has ended left behind.
+    ///
+    /// `Ok(None)` when it left none: it was ended by a signal or called `exit`; also when the result was taken before.
+    ///
+    /// # Errors
+    ///
+    /// The outer error: bytes that are not a result of type `R`. The inner one: why the function gave no value.
+    pub fn take<R: Wire>(&self) -> Result<Option<Result<R, Failure>>> {
+        let Some(socket) = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Ok(None);
+        };
+        let Some(parcel) = Parcel::try_receive(&socket)? else { return Ok(None) };
+        match parcel.kind {
+            Kind::Value => Ok(Some(Ok(read_value(&parcel.bytes, parcel.handles)?))),
+            Kind::Failure => Ok(Some(Err(codec::decode(&parcel.bytes)?))),
+            _ => Err(Error::Malformed { what: "result of a process" }),
+        }
+    }
+}
+
+/// Decodes with the user's `Deserialize`, whose panic must not cost this process its life.
+fn read_value<R: Wire>(bytes: &[u8], handles: Vec<OwnedFd>) -> Result<R> {
+    match catch(|| codec::decode_with_handles(bytes, handles)) {
+        Ok(value) => Ok(value?),
+        Err(report) => Err(CodecError::Decode {
+            type_name: std::any::type_name::<R>(),
+            reason: format!("its `Deserialize` panicked: {}", report.message),
+        }
+        .into()),
+    }
+}

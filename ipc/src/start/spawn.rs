@@ -1,0 +1,44 @@
+//! The start method `spawn`: the program is executed anew.
+//!
+//! `/proc/self/exe` is a link to the *inode* that runs, also after the file was replaced by a new build, so the offsets
+//! that the child gets fit its image. The child's arguments are ours, its environment is ours plus the marker.
+
+use super::descriptor::assert_inside_main_image;
+use super::entry::{self, MARKER, Role};
+use super::parcel::Parcel;
+use crate::sys::process::{self, pidfd_open};
+use crate::sys::socket::packet_pair;
+use crate::{Error, Result};
+use std::ffi::{CStr, CString, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+const OWN_PROGRAM: &CStr = c"/proc/self/exe";
+
+/// Executes this program in a new process: its pid, its pidfd and our end of its start socket.
+pub(super) fn process(role: Role) -> Result<(i32, OwnedFd, OwnedFd)> {
+    assert_inside_main_image()?;
+    if !entry::is_linked() {
+        let reason = "the entry before `main` is not part of this program".to_owned();
+        return Err(Error::NotSupported { method: "spawn", reason });
+    }
+    let (ours, theirs) = packet_pair().map_err(|e| Error::os("open a start socket", e))?;
+    // Queued before the program runs: the entry never waits to find out what it is.
+    Parcel::bare(role.parcel_kind()).send(&ours)?;
+    let pid = process::spawn(OWN_PROGRAM, &arguments(), &environment(), theirs.as_fd())
+        .map_err(|e| Error::os("execute /proc/self/exe (is /proc mounted?)", e))?;
+    // Nobody but us may wait for it, so the pid is still its own; a stranger's `waitpid(-1)` shows as an error here.
+    let pidfd = pidfd_open(pid).map_err(|e| Error::os(format!("open a pidfd for process {pid}"), e))?;
+    Ok((pid, pidfd, ours))
+}
+
+fn arguments() -> Vec<CString> {
+    std::env::args_os().map(OsStringExt::into_vec).filter_map(|bytes| CString::new(bytes).ok()).collect()
+}
+
+fn environment() -> Vec<CString> {
+    let marker = (OsString::from(MARKER), OsString::from("1"));
+    let all = std::env::vars_os().filter(|(key, _)| key != MARKER).chain([marker]);
+    all.filter_map(|(key, value)| CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()).ok())
+        .collect()
+}

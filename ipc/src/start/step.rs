@@ -1,0 +1,55 @@
+//! The one list of what a start prepares in the parent and adopts in the child.
+//!
+//! A step is a pair of functions. Parts travel in the order of [`STEPS`], each with its bytes and descriptors; a later
+//! capability (log forwarding, liveness) joins by one entry here and touches no start method.
+
+use super::{Plan, identity, lifeline};
+use crate::Result;
+use std::os::fd::OwnedFd;
+
+/// One thing that a child takes over before its function runs.
+pub(super) struct Step {
+    /// For error texts.
+    pub(super) name: &'static str,
+    /// In the parent, before the process exists.
+    pub(super) prepare: fn(&Plan) -> Result<Part>,
+    /// In the child. An error ends the child before its function runs.
+    pub(super) adopt: fn(&[u8], Vec<OwnedFd>) -> Result<()>,
+}
+
+/// All steps, in the order in which a child adopts them: the lifeline first, so that nothing runs unarmed.
+pub(super) const STEPS: [Step; 2] = [lifeline::STEP, identity::STEP];
+
+/// What one step sends.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    /// Bytes for the child.
+    pub(super) bytes: Vec<u8>,
+    /// Descriptors for the child.
+    pub(super) handles: Vec<OwnedFd>,
+    /// Descriptors that the parent keeps as long as the child lives.
+    pub(super) kept: Vec<OwnedFd>,
+}
+
+/// All parts of one start, their descriptors in one row.
+pub(super) struct Prepared {
+    /// Bytes of each step, and how many of the descriptors are its own.
+    pub(super) parts: Vec<(Vec<u8>, usize)>,
+    /// Descriptors for the child.
+    pub(super) handles: Vec<OwnedFd>,
+    /// Descriptors that the parent keeps.
+    pub(super) kept: Vec<OwnedFd>,
+}
+
+/// Runs the parent's side of each step.
+pub(super) fn prepare(plan: &Plan) -> Result<Prepared> {
+    let mut prepared =
+        Prepared { parts: Vec::with_capacity(STEPS.len()), handles: Vec::new(), kept: Vec::new() };
+    for step in &STEPS {
+        let mut part = (step.prepare)(plan)?;
+        prepared.parts.push((part.bytes, part.handles.len()));
+        prepared.handles.append(&mut part.handles);
+        prepared.kept.append(&mut part.kept);
+    }
+    Ok(prepared)
+}

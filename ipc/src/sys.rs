@@ -1,0 +1,19 @@
+//! Every system call that the safe crates do not offer, one small safe function each.
+//!
+//! `unsafe` lives here, each block with its proof. Nothing in this module knows what procession is.
+#![allow(unsafe_code)]
+
+pub mod fd;
+pub mod image;
+pub mod process;
+pub mod socket;
+
+use std::io;
+
+/// Turns the `-1` convention of libc into a result.
+fn check(result: impl Into<i64>) -> io::Result<i64> {
+    match result.into() {
+        -1 => Err(io::Error::last_os_error()),
+        value => Ok(value),
+    }
+}

@@ -1,0 +1,153 @@
+//! Descriptors: polling, memory files, lifelines.
+
+use super::check;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+/// Waits until `fd` has something to read or its other end is gone; `None` waits without bound.
+///
+/// Returns whether it is ready. Signals do not end the wait (PEP 475's rule).
+///
+/// # Errors
+///
+/// The kernel's answer to poll(2).
+pub fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    loop {
+        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+        match poll(&mut fds, timeout_until(deadline)) {
+            Ok(0) if is_over(deadline) => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// The time until `deadline` as poll(2) wants it: whole milliseconds, rounded up so that a wait never ends early.
+fn timeout_until(deadline: Option<Instant>) -> PollTimeout {
+    let Some(deadline) = deadline else { return PollTimeout::NONE };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let millis = left.as_nanos().div_ceil(1_000_000);
+    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+}
+
+/// Puts the parts, one after the other, into a new anonymous memory file that can no longer change.
+///
+/// # Errors
+///
+/// No memory, or no descriptor left.
+pub fn sealed_memory(parts: &[&[u8]]) -> io::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create("procession", flags)?);
+    for part in parts {
+        file.write_all(part)?;
+    }
+    let seals =
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file.into())
+}
+
+/// Reads a memory file whose announced length is `len`; the file itself is the judge of that.
+///
+/// # Errors
+///
+/// A length that does not agree, or the kernel's answer.
+pub fn read_memory(memory: OwnedFd, len: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::from(memory);
+    let has = file.metadata()?.len();
+    if has != len {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a memory file of {has} bytes was announced with {len}"),
+        ));
+    }
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    let want = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    bytes.try_reserve_exact(want).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    file.take(len).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Asks the kernel to send SIGKILL to this process when the other end of the pipe `lifeline` is closed.
+///
+/// F_SETOWN names this process, F_SETSIG replaces SIGIO by SIGKILL, O_ASYNC arms it (fcntl(2)). Unlike
+/// PR_SET_PDEATHSIG this watches a process, not the thread that happened to start us. Check
+/// [`is_hung_up`] afterwards: a writer that closed before the arming sends no signal.
+///
+/// # Errors
+///
+/// The kernel's answer to fcntl(2).
+pub fn kill_self_on_hangup(lifeline: BorrowedFd<'_>) -> io::Result<()> {
+    /// fcntl(2); not in every libc crate.
+    const F_SETSIG: libc::c_int = 10;
+    let (fd, own) = (lifeline.as_raw_fd(), nix::unistd::getpid().as_raw());
+    // SAFETY: F_SETOWN takes an int and touches no memory; `fd` is open, it is borrowed.
+    check(unsafe { libc::fcntl(fd, libc::F_SETOWN, own) })?;
+    // SAFETY: F_SETSIG takes an int and touches no memory; `fd` is open, it is borrowed.
+    check(unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGKILL) })?;
+    let flags = OFlag::from_bits_retain(fcntl(lifeline, FcntlArg::F_GETFL)?);
+    fcntl(lifeline, FcntlArg::F_SETFL(flags | OFlag::O_ASYNC))?;
+    Ok(())
+}
+
+/// Whether the other end of a pipe that never carries data is closed.
+///
+/// # Errors
+///
+/// The kernel's answer to poll(2).
+pub fn is_hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    wait_readable(fd, Some(Instant::now()))
+}
+
+/// Moves `fd` to a new number above the standard streams (close-on-exec), and puts the null device in its place.
+///
+/// # Errors
+///
+/// No descriptor left, or no null device.
+pub fn replace_by_null(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let null = File::options().read(true).open("/dev/null")?;
+    let moved = fd.as_fd().try_clone_to_owned()?;
+    // SAFETY: both numbers are open descriptors; whoever uses number `fd` from now on reads the null device, as wanted.
+    check(unsafe { libc::dup2(null.as_raw_fd(), fd.as_raw_fd()) })?;
+    Ok(moved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn sealed_memory_comes_back_and_cannot_change() {
+        let memory = sealed_memory(&[b"ab", b"", b"cde"]).unwrap();
+        let mut writer = File::from(memory.try_clone().unwrap());
+        writer.rewind().unwrap();
+        assert!(writer.write_all(b"x").is_err());
+        assert!(read_memory(memory.try_clone().unwrap(), 4).is_err());
+        assert_eq!(read_memory(memory, 5).unwrap(), b"abcde");
+    }
+
+    #[test]
+    fn wait_readable_ends_at_the_deadline_and_sees_the_end_of_a_pipe() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let soon = Instant::now() + Duration::from_millis(20);
+        assert!(!wait_readable(reader.as_fd(), Some(soon)).unwrap());
+        assert!(Instant::now() >= soon);
+        drop(writer);
+        assert!(wait_readable(reader.as_fd(), None).unwrap());
+        assert!(is_hung_up(reader.as_fd()).unwrap());
+    }
+}

@@ -1,0 +1,303 @@
+//! Processes: making them, watching them, signalling them. Always by pidfd, so a reused pid is never hit.
+
+use super::check;
+use nix::errno::Errno;
+use nix::libc::{self, c_char, c_int};
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// How a child ended, as the kernel reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It left with this code (0 to 255).
+    Exited(i32),
+    /// This signal ended it.
+    Signaled {
+        /// Number of the signal.
+        signal: i32,
+        /// Whether the kernel wrote a core dump.
+        core_dumped: bool,
+    },
+}
+
+/// Opens a descriptor that stands for the child `pid` (pidfd_open(2), close-on-exec).
+///
+/// # Errors
+///
+/// No such process any more, or a kernel before 5.3.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes two integers and touches no memory of ours.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Sends `signal` to the process behind `pidfd`; one that has ended already is a success.
+///
+/// # Errors
+///
+/// An invalid signal, or no right to send it.
+pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo is allowed (pidfd_send_signal(2)); the other arguments are integers.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) };
+    match check(sent) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Takes the status of the child behind `pidfd` if it has ended; `None` while it runs.
+///
+/// # Errors
+///
+/// ECHILD when somebody else has taken the status, or SIGCHLD is ignored.
+pub fn take_status(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let id = pidfd.as_raw_fd() as libc::id_t;
+    // SAFETY: `info` is a live siginfo_t, zeroed as waitid(2) asks with WNOHANG.
+    check(unsafe { libc::waitid(libc::P_PIDFD, id, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG) })?;
+    // SAFETY: all-zero is a valid siginfo_t, and waitid may have filled it.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: waitid fills the SIGCHLD fields, or leaves them zero.
+    let pid = unsafe { info.si_pid() };
+    if pid == 0 {
+        return Ok(None);
+    }
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
+    Ok(Some(match info.si_code {
+        libc::CLD_EXITED => Ended::Exited(status),
+        code => Ended::Signaled { signal: status, core_dumped: code == libc::CLD_DUMPED },
+    }))
+}
+
+/// Starts `program` in a new process; `stdin` becomes its standard input and nothing else above 2 is inherited.
+///
+/// posix_spawn(3) shares our memory until the exec, so the cost does not grow with the heap. Signals are unblocked in
+/// the child and SIGPIPE has its default action, as the standard library does it.
+///
+/// # Errors
+///
+/// The program cannot be executed, or no process can be made.
+pub fn spawn(
+    program: &CStr,
+    arguments: &[CString],
+    environment: &[CString],
+    stdin: BorrowedFd<'_>,
+) -> io::Result<i32> {
+    let actions = FileActions::new(stdin)?;
+    let attributes = Attributes::new()?;
+    let argv = null_terminated(arguments);
+    let envp = null_terminated(environment);
+    let mut pid = 0;
+    // SAFETY: all pointers are to live values; both arrays end with a null pointer and point to C strings that
+    // outlive the call.
+    let error = unsafe {
+        libc::posix_spawn(&mut pid, program.as_ptr(), &actions.0, &attributes.0, argv.as_ptr(), envp.as_ptr())
+    };
+    returned(error).map(|()| pid)
+}
+
+fn null_terminated(strings: &[CString]) -> Vec<*mut c_char> {
+    strings.iter().map(|s| s.as_ptr().cast_mut()).chain([std::ptr::null_mut()]).collect()
+}
+
+/// The convention of posix_spawn's family: the error number itself is returned.
+fn returned(error: c_int) -> io::Result<()> {
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// What the new process does with descriptors before its exec.
+struct FileActions(libc::posix_spawn_file_actions_t);
+
+impl FileActions {
+    fn new(stdin: BorrowedFd<'_>) -> io::Result<Self> {
+        let mut raw = std::mem::MaybeUninit::uninit();
+        // SAFETY: the pointer is to room for one posix_spawn_file_actions_t.
+        returned(unsafe { libc::posix_spawn_file_actions_init(raw.as_mut_ptr()) })?;
+        // SAFETY: initialised by the call above, which succeeded.
+        let mut actions = Self(unsafe { raw.assume_init() });
+        // SAFETY: `actions.0` is initialised.
+        returned(unsafe { libc::posix_spawn_file_actions_adddup2(&mut actions.0, stdin.as_raw_fd(), 0) })?;
+        // SAFETY: as above.
+        returned(unsafe { libc::posix_spawn_file_actions_addclosefrom_np(&mut actions.0, 3) })?;
+        Ok(actions)
+    }
+}
+
+impl Drop for FileActions {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `new`, destroyed only here.
+        unsafe { libc::posix_spawn_file_actions_destroy(&mut self.0) };
+    }
+}
+
+/// Signal settings of the new process.
+struct Attributes(libc::posix_spawnattr_t);
+
+impl Attributes {
+    fn new() -> io::Result<Self> {
+        let mut raw = std::mem::MaybeUninit::uninit();
+        // SAFETY: the pointer is to room for one posix_spawnattr_t.
+        returned(unsafe { libc::posix_spawnattr_init(raw.as_mut_ptr()) })?;
+        // SAFETY: initialised by the call above, which succeeded.
+        let mut attributes = Self(unsafe { raw.assume_init() });
+        let none = signal_set(&[])?;
+        let defaults = signal_set(&[libc::SIGPIPE])?;
+        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+        // SAFETY: both arguments are initialised.
+        returned(unsafe { libc::posix_spawnattr_setsigmask(&mut attributes.0, &none) })?;
+        // SAFETY: as above.
+        returned(unsafe { libc::posix_spawnattr_setsigdefault(&mut attributes.0, &defaults) })?;
+        // SAFETY: `attributes.0` is initialised.
+        returned(unsafe { libc::posix_spawnattr_setflags(&mut attributes.0, flags as libc::c_short) })?;
+        Ok(attributes)
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `new`, destroyed only here.
+        unsafe { libc::posix_spawnattr_destroy(&mut self.0) };
+    }
+}
+
+fn signal_set(signals: &[c_int]) -> io::Result<libc::sigset_t> {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: the pointer is to room for one sigset_t.
+    check(unsafe { libc::sigemptyset(set.as_mut_ptr()) })?;
+    // SAFETY: initialised by the call above, which succeeded.
+    let mut set = unsafe { set.assume_init() };
+    for &signal in signals {
+        // SAFETY: `set` is initialised.
+        check(unsafe { libc::sigaddset(&mut set, signal) })?;
+    }
+    Ok(set)
+}
+
+/// What [`clone_sibling`] returned into.
+#[derive(Debug)]
+pub enum Cloned {
+    /// The caller: id and pidfd of the new process.
+    Original(i32, OwnedFd),
+    /// The new process.
+    Copy,
+}
+
+/// Where the kernel keeps this thread's id in glibc's own memory, for [`clone_sibling`].
+///
+/// # Errors
+///
+/// A kernel without CONFIG_CHECKPOINT_RESTORE.
+pub fn thread_id_address() -> io::Result<usize> {
+    let mut address: usize = 0;
+    // SAFETY: the kernel writes one pointer to the address given.
+    check(unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &mut address) })?;
+    Ok(address)
+}
+
+/// Copies this process; the copy becomes a child of *our parent* (CLONE_PARENT, clone(2)).
+///
+/// `thread_id` is [`thread_id_address`]: the kernel stores the new thread id there in the copy, so that glibc's
+/// `abort` and `raise` hit the right thread.
+///
+/// # Errors
+///
+/// No process or descriptor left.
+///
+/// # Safety
+///
+/// The process must have one thread, and `thread_id` must be the result of [`thread_id_address`] on it.
+pub unsafe fn clone_sibling(thread_id: usize) -> io::Result<Cloned> {
+    let flags = libc::CLONE_PARENT
+        | libc::CLONE_PIDFD
+        | libc::CLONE_CHILD_SETTID
+        | libc::CLONE_CHILD_CLEARTID
+        | libc::SIGCHLD;
+    let mut pidfd: c_int = -1;
+    let at: *mut c_int = &mut pidfd;
+    // The last two arguments, child_tid and tls, change places between architectures; tls is not used.
+    #[cfg(target_arch = "x86_64")]
+    let (fourth, fifth) = (thread_id, 0_usize);
+    #[cfg(not(target_arch = "x86_64"))]
+    let (fourth, fifth) = (0_usize, thread_id);
+    // SAFETY: with a null stack the copy goes on with a copy of ours, as after fork(2). The caller promises a single
+    // thread, so no lock of libc or of the allocator is held by a thread that the copy does not have.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, i64::from(flags), 0_usize, at, fourth, fifth) })?;
+    if pid == 0 {
+        return Ok(Cloned::Copy);
+    }
+    // SAFETY: CLONE_PIDFD has just stored a new descriptor that nobody else knows.
+    Ok(Cloned::Original(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+}
+
+/// Whether this program runs with more rights than whoever started it (AT_SECURE, getauxval(3)).
+#[must_use]
+pub fn has_elevated_rights() -> bool {
+    // SAFETY: reads the auxiliary vector, takes an integer.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Takes a variable out of this process's environment.
+///
+/// # Safety
+///
+/// No other thread may read or change the environment at the same time.
+pub unsafe fn remove_variable(name: &str) {
+    // SAFETY: the caller's promise.
+    unsafe { std::env::remove_var(name) };
+}
+
+/// What a signal does to this process.
+#[derive(Debug, Clone, Copy)]
+pub enum Disposition {
+    /// What the kernel does when nobody asked otherwise.
+    Default,
+    /// Nothing.
+    Ignore,
+}
+
+/// Sets what `signal` does.
+///
+/// # Errors
+///
+/// An invalid signal.
+pub fn set_disposition(signal: i32, disposition: Disposition) -> io::Result<()> {
+    let action = match disposition {
+        Disposition::Default => libc::SIG_DFL,
+        Disposition::Ignore => libc::SIG_IGN,
+    };
+    // SAFETY: neither action runs code of ours.
+    let previous = unsafe { libc::signal(signal, action) };
+    if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Ends this process at once: no exit handlers, no destructors, no flush.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: takes an integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Has `handler` run when this process ends by returning from `main` or by exit(3).
+///
+/// # Errors
+///
+/// No memory.
+pub fn at_exit(handler: extern "C" fn()) -> io::Result<()> {
+    // SAFETY: `handler` is a plain function without arguments, valid for the life of the image.
+    match unsafe { libc::atexit(handler) } {
+        0 => Ok(()),
+        _ => Err(Errno::ENOMEM.into()),
+    }
+}
+
+/// Makes this process adopt the orphans among its descendants; used by tests.
+///
+/// # Errors
+///
+/// The kernel's answer to prctl(2).
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}

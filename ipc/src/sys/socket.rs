@@ -1,0 +1,155 @@
+//! Unix sockets: pairs, and bytes with descriptors beside them.
+
+use super::check;
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, getsockopt, recvmsg,
+    sendmsg, socketpair, sockopt,
+};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Most descriptors that the kernel lets one message carry (SCM_MAX_FD, unix(7)).
+pub const MAX_DESCRIPTORS: usize = 253;
+
+/// A connected pair of sockets that keep message boundaries: a message arrives whole or not at all.
+///
+/// # Errors
+///
+/// No descriptor left.
+pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// A connected pair of byte stream sockets.
+///
+/// # Errors
+///
+/// No descriptor left.
+pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// Sends the bytes of `parts` and, with the first of them, `descriptors`; returns how many bytes went out.
+///
+/// A peer that is gone is an error, never SIGPIPE.
+///
+/// # Errors
+///
+/// The kernel's answer to sendmsg(2).
+pub fn send(
+    socket: BorrowedFd<'_>,
+    parts: &[IoSlice<'_>],
+    descriptors: &[BorrowedFd<'_>],
+    flags: MsgFlags,
+) -> io::Result<usize> {
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
+    loop {
+        match sendmsg::<()>(socket.as_raw_fd(), parts, control, flags | MsgFlags::MSG_NOSIGNAL, None) {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Receives bytes into `into`, and the descriptors that came beside them (close-on-exec) into `descriptors`.
+///
+/// Returns how many bytes came; 0 is the end of the stream.
+///
+/// # Errors
+///
+/// The kernel's answer to recvmsg(2); more descriptors than there is room for.
+pub fn receive(
+    socket: BorrowedFd<'_>,
+    into: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+    flags: MsgFlags,
+) -> io::Result<usize> {
+    let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
+    loop {
+        let mut parts = [IoSliceMut::new(into)];
+        let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        let bytes = message.bytes;
+        let truncated = message.flags.contains(MsgFlags::MSG_CTRUNC);
+        for item in message.cmsgs()? {
+            let ControlMessageOwned::ScmRights(raw) = item else { continue };
+            // SAFETY: the kernel has just installed these numbers for us and nobody else knows them.
+            descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+        if truncated {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors of a message were cut off"));
+        }
+        return Ok(bytes);
+    }
+}
+
+/// Copies the start of the next message of a packet socket without taking it and without waiting.
+///
+/// Returns the whole message's length; descriptors beside it stay where they are.
+///
+/// # Errors
+///
+/// Nothing is queued, or `socket` is not a socket.
+pub fn peek(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    // SAFETY: the pointer and length are those of a live, exclusively borrowed slice.
+    let length = unsafe { libc::recv(socket.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), flags) };
+    Ok(usize::try_from(check(length as i64)?).unwrap_or(0))
+}
+
+/// Who made the other end of a Unix socket: process id and user id, as the kernel recorded them.
+///
+/// # Errors
+///
+/// Not a Unix socket.
+pub fn peer(socket: BorrowedFd<'_>) -> io::Result<(i32, u32)> {
+    let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
+    Ok((credentials.pid(), credentials.uid()))
+}
+
+/// Whether `fd` is a connected packet socket of the Unix family.
+#[must_use]
+pub fn is_unix_packet(fd: BorrowedFd<'_>) -> bool {
+    let unix = nix::sys::socket::getsockname::<nix::sys::socket::UnixAddr>(fd.as_raw_fd()).is_ok();
+    unix && matches!(getsockopt(&fd.as_fd(), sockopt::SockType), Ok(SockType::SeqPacket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_travel_beside_the_bytes() {
+        let (a, b) = packet_pair().unwrap();
+        let file = super::super::fd::sealed_memory(&[b"x"]).unwrap();
+        send(a.as_fd(), &[IoSlice::new(b"he"), IoSlice::new(b"y")], &[file.as_fd()], MsgFlags::empty())
+            .unwrap();
+        let mut start = [0; 2];
+        assert_eq!(peek(b.as_fd(), &mut start).unwrap(), 3);
+        let (mut bytes, mut came) = ([0; 8], Vec::new());
+        assert_eq!(receive(b.as_fd(), &mut bytes, &mut came, MsgFlags::empty()).unwrap(), 3);
+        assert_eq!((&bytes[..3], came.len()), (&b"hey"[..], 1));
+        assert_eq!(peer(b.as_fd()).unwrap().0, nix::unistd::getpid().as_raw());
+    }
+
+    #[test]
+    fn only_a_unix_packet_socket_is_one() {
+        let (packet, _other) = packet_pair().unwrap();
+        let (stream, _another) = stream_pair().unwrap();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let file = super::super::fd::sealed_memory(&[]).unwrap();
+        let table =
+            [(packet.as_fd(), true), (stream.as_fd(), false), (tcp.as_fd(), false), (file.as_fd(), false)];
+        for (fd, expected) in table {
+            assert_eq!(is_unix_packet(fd), expected, "{fd:?}");
+        }
+    }
+}

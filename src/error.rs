@@ -1,0 +1,377 @@
+//! The error of this crate: what happened, and to which process and task.
+
+use procession_actors::Error as ActorError;
+use procession_ipc::Error as IpcError;
+use procession_ipc::child::ExitStatus;
+use procession_ipc::codec::CodecError;
+use procession_ipc::start::outcome::Failure;
+use std::fmt;
+use std::time::Duration;
+
+/// Result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, and where.
+///
+/// Branch on [`kind`](Self::kind). The text names the process, its pid and the task, where there are such.
+///
+/// # Examples
+///
+/// ```
+/// use procession::prelude::*;
+///
+/// fn fail() {
+///     panic!("no luck today");
+/// }
+///
+/// let process = Process::builder(fail).name("gambler").start()?;
+/// let error = process.result().unwrap_err();
+/// assert!(matches!(error.kind(), ErrorKind::Panicked { message, .. } if message == "no luck today"));
+/// assert_eq!(error.process(), Some("gambler"));
+/// assert!(error.task().unwrap().ends_with("fail"));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Error(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    kind: ErrorKind,
+    process: Option<String>,
+    pid: Option<i32>,
+    task: Option<&'static str>,
+    index: Option<u64>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The function panicked. Its process ended with code 1; a pool's worker goes on.
+    #[error("panicked: {message}{}", .location.as_ref().map(|place| format!(", at {place}")).unwrap_or_default())]
+    Panicked {
+        /// The panic's message.
+        message: String,
+        /// `file:line:column`, where known.
+        location: Option<String>,
+        /// The backtrace, when `RUST_BACKTRACE` asks for one.
+        backtrace: Option<String>,
+    },
+
+    /// The process left by itself, with this code, before the function returned.
+    #[error("exited with code {code} before it gave its result")]
+    Exited {
+        /// Exit code, 0 to 255.
+        code: i32,
+    },
+
+    /// A signal ended the process.
+    #[error("{}", ExitStatus::Signaled { signal: *.signal, core_dumped: *.core_dumped })]
+    Signaled {
+        /// Number of the signal.
+        signal: i32,
+        /// Whether the kernel wrote a core dump.
+        core_dumped: bool,
+    },
+
+    /// The process is gone and left no result, but somebody else took its exit status.
+    #[error("ended, but its status is unknown: {why}")]
+    StatusUnknown {
+        /// Who may have taken it.
+        why: &'static str,
+    },
+
+    /// The pool's worker ended while the task may have been running. It may have run in part.
+    #[error("was lost: its worker {status}")]
+    WorkerLost {
+        /// How the worker ended.
+        status: ExitStatus,
+    },
+
+    /// The arguments arrived in the other process, but could not be turned into values.
+    #[error("could not read its arguments: {reason}")]
+    BadArguments {
+        /// What the codec said.
+        reason: String,
+    },
+
+    /// The function returned, but its result cannot travel, or could not be read here.
+    #[error("gave a result that cannot be used: {reason}")]
+    BadResult {
+        /// What the codec said.
+        reason: String,
+    },
+
+    /// The function was not called at all.
+    #[error("could not be called: {reason}")]
+    NotCalled {
+        /// Why not.
+        reason: String,
+    },
+
+    /// A value cannot be sent to another process, or a message is no value of the type that was asked for.
+    #[error("{reason}")]
+    Codec {
+        /// What the codec said: it names the type.
+        reason: String,
+    },
+
+    /// The codec can write values of the type, but not read them again.
+    #[error("`{type_name}` cannot be read again once it is sent: {hint}")]
+    NotRoundTrip {
+        /// Name of the type.
+        type_name: &'static str,
+        /// What to do.
+        hint: String,
+    },
+
+    /// The result was taken before.
+    #[error("the result was taken already")]
+    ResultTaken,
+
+    /// The pool was closed: it takes no more tasks.
+    #[error("the pool is closed: it takes no more tasks")]
+    PoolClosed,
+
+    /// The pool was terminated before the task had a result.
+    #[error("the pool was terminated before the task was done")]
+    PoolTerminated,
+
+    /// The pool gave up, since its workers end before they can work.
+    #[error(
+        "the pool gave up: {restarts} workers ended within {period:?} before they could work; the last one {last}"
+    )]
+    PoolBroken {
+        /// Ends that were counted.
+        restarts: u32,
+        /// The time within which they happened.
+        period: Duration,
+        /// What happened to the last one.
+        last: String,
+    },
+
+    /// `join` before `close` or `terminate`.
+    #[error("the pool is still running: close or terminate it before you join it")]
+    PoolRunning,
+
+    /// A number that must not be zero.
+    #[error("{what} must be at least 1")]
+    Zero {
+        /// Name of the argument.
+        what: &'static str,
+    },
+
+    /// The time given for the operation is over.
+    #[error("{what} did not happen within {after:?}")]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// The bound that was given.
+        after: Duration,
+    },
+
+    /// The other end of the connection is closed, and nothing is left to read.
+    #[error("the other end of the connection is closed")]
+    Disconnected,
+
+    /// The other end went away in the middle of a message.
+    #[error("the connection ended in the middle of a message: {have} of {want} bytes arrived")]
+    Torn {
+        /// Bytes that arrived.
+        have: u64,
+        /// Bytes that were announced.
+        want: u64,
+    },
+
+    /// The start method cannot work here.
+    #[error("start method `{method}` is not supported here: {reason}")]
+    NotSupported {
+        /// Its name.
+        method: &'static str,
+        /// What is missing, and what to do.
+        reason: String,
+    },
+
+    /// The function, or this library, is part of a shared library that a program loaded, not of the program.
+    #[error("{reason}")]
+    NotInMainImage {
+        /// What is where, and what to do.
+        reason: String,
+    },
+
+    /// The operating system refused; its answer is the [source](std::error::Error::source).
+    #[error("{doing}")]
+    Os {
+        /// What was being done.
+        doing: String,
+    },
+
+    /// Something else; the text says what.
+    #[error("{what}")]
+    Other {
+        /// What happened.
+        what: String,
+    },
+}
+
+impl Error {
+    /// What went wrong.
+    #[must_use]
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// Name of the process that it happened to.
+    #[must_use]
+    pub fn process(&self) -> Option<&str> {
+        self.0.process.as_deref()
+    }
+
+    /// Process id of that process.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.0.pid
+    }
+
+    /// Name of the function that ran there.
+    #[must_use]
+    pub fn task(&self) -> Option<&'static str> {
+        self.0.task
+    }
+
+    /// Which item of the input of a pool's verb it was, from 0.
+    #[must_use]
+    pub fn index(&self) -> Option<u64> {
+        self.0.index
+    }
+
+    pub(crate) fn new(kind: ErrorKind) -> Self {
+        Self(Box::new(Parts { kind, process: None, pid: None, task: None, index: None, source: None }))
+    }
+
+    pub(crate) fn of_process(kind: ErrorKind, name: &str, pid: i32, task: &'static str) -> Self {
+        let mut error = Self::new(kind);
+        (error.0.process, error.0.pid, error.0.task) = (Some(name.to_owned()), Some(pid), Some(task));
+        error
+    }
+
+    fn of_task(kind: ErrorKind, task: &'static str, index: u64, pid: i32) -> Self {
+        let mut error = Self::new(kind);
+        (error.0.pid, error.0.task, error.0.index) = (Some(pid), Some(task), Some(index));
+        error
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parts { kind, process, pid, task, index, .. } = &*self.0;
+        match (process, task) {
+            (Some(process), _) => write!(f, "process `{process}`")?,
+            (None, Some(_)) => write!(f, "the task")?,
+            (None, None) => return write!(f, "{kind}"),
+        }
+        let pid = pid.map(|pid| format!("pid {pid}"));
+        let task = task.map(|task| format!("task `{task}`"));
+        let index = index.map(|index| format!("item {index}"));
+        let details: Vec<String> = [pid, task, index].into_iter().flatten().collect();
+        write!(f, " ({}) {kind}", details.join(", "))
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<Failure> for ErrorKind {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Panicked(report) => Self::Panicked {
+                message: report.message,
+                location: report.location,
+                backtrace: report.backtrace,
+            },
+            Failure::BadArguments(reason) => Self::BadArguments { reason },
+            Failure::BadResult(reason) => Self::BadResult { reason },
+            Failure::NotCalled(reason) => Self::NotCalled { reason },
+            other => Self::Other { what: other.to_string() },
+        }
+    }
+}
+
+impl From<ExitStatus> for ErrorKind {
+    fn from(status: ExitStatus) -> Self {
+        match status {
+            ExitStatus::Exited(code) => Self::Exited { code },
+            ExitStatus::Signaled { signal, core_dumped } => Self::Signaled { signal, core_dumped },
+            ExitStatus::Unknown { why } => Self::StatusUnknown { why },
+            other => Self::Other { what: other.to_string() },
+        }
+    }
+}
+
+fn kind_of(error: &IpcError) -> ErrorKind {
+    match error {
+        IpcError::Codec(CodecError::NotRoundTrip { type_name, hint, .. }) => {
+            ErrorKind::NotRoundTrip { type_name, hint: hint.clone() }
+        }
+        IpcError::Codec(error) => ErrorKind::Codec { reason: error.to_string() },
+        IpcError::Os { .. } => ErrorKind::Os { doing: error.to_string() },
+        IpcError::NotSupported { method, reason } => {
+            ErrorKind::NotSupported { method, reason: reason.clone() }
+        }
+        IpcError::NotInMainImage { .. } => ErrorKind::NotInMainImage { reason: error.to_string() },
+        IpcError::Disconnected => ErrorKind::Disconnected,
+        IpcError::Torn { have, want } => ErrorKind::Torn { have: *have, want: *want },
+        IpcError::TimedOut { what, after } => ErrorKind::TimedOut { what, after: *after },
+        other => ErrorKind::Other { what: other.to_string() },
+    }
+}
+
+impl From<IpcError> for Error {
+    fn from(error: IpcError) -> Self {
+        let mut face = Self::new(kind_of(&error));
+        if let IpcError::Os { source, .. } = error {
+            face.0.source = Some(Box::new(source));
+        }
+        face
+    }
+}
+
+impl From<ActorError> for Error {
+    fn from(error: ActorError) -> Self {
+        match error {
+            ActorError::Ipc(error) => match std::sync::Arc::try_unwrap(error) {
+                Ok(error) => error.into(),
+                Err(shared) => Self::new(kind_of(&shared)),
+            },
+            ActorError::Task { task, index, pid, failure } => Self::of_task(failure.into(), task, index, pid),
+            ActorError::WorkerLost { task, index, pid, status } => {
+                Self::of_task(ErrorKind::WorkerLost { status }, task, index, pid)
+            }
+            ActorError::BadReply { task, index, pid, source } => {
+                Self::of_task(ErrorKind::BadResult { reason: source.to_string() }, task, index, pid)
+            }
+            ActorError::PoolTerminated { task } => {
+                let mut error = Self::new(ErrorKind::PoolTerminated);
+                error.0.task = Some(task);
+                error
+            }
+            other => Self::new(kind_of_pool(other)),
+        }
+    }
+}
+
+fn kind_of_pool(error: ActorError) -> ErrorKind {
+    match error {
+        ActorError::PoolClosed => ErrorKind::PoolClosed,
+        ActorError::PoolBroken { restarts, period, last } => ErrorKind::PoolBroken { restarts, period, last },
+        ActorError::PoolRunning => ErrorKind::PoolRunning,
+        ActorError::ResultTaken => ErrorKind::ResultTaken,
+        ActorError::Zero { what } => ErrorKind::Zero { what },
+        ActorError::TimedOut { what, after } => ErrorKind::TimedOut { what, after },
+        other => ErrorKind::Other { what: other.to_string() },
+    }
+}

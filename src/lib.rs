@@ -1,0 +1,54 @@
+//! Python's `multiprocessing` as a Rust actor framework: run functions in other processes.
+//!
+//! ```
+//! use procession::prelude::*;
+//!
+//! let process: Process<u64> = Process::spawn(|a: u64, b: u64| a * b, (6, 7))?;
+//! assert_eq!(process.result()?, 42);
+//!
+//! let pool = Pool::new(2)?;
+//! assert_eq!(pool.map(|x: u64| x * x, [1, 2, 3])?, [1, 4, 9]);
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! What you would do with threads, in processes of their own: to use all cores with crash isolation, to give memory
+//! back, to run code that may segfault, leak or be killed.
+//!
+//! # The tour
+//!
+//! - [`Process`] runs one function in a process of its own and brings its result back.
+//! - [`Pool`] keeps worker processes that call functions again and again.
+//! - [`pipe`] connects two processes; a [`Connection`] may be an argument, or be sent over another one.
+//! - [`Error`] says which process, pid and task it was, and [`ErrorKind`] what happened to it.
+//!
+//! # Which functions
+//!
+//! Any plain `fn`, generic or local, and any closure that captures nothing. Arguments are a tuple that fits the
+//! parameters; a parameter may be a value, `&T` or `&[T]`, of types that implement serde's traits. Nothing has to be
+//! registered and nothing called in `main`: a started process takes over before `main` runs.
+//!
+//! # Linux only, for now
+//!
+//! The library uses pidfds, `clone` and Unix sockets of Linux 5.4 or later.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::print_stdout))]
+
+mod connection;
+mod context;
+mod error;
+mod pool;
+pub mod prelude;
+mod process;
+mod progress;
+
+pub use connection::{Connection, pipe};
+pub use context::{Context, StartMethod};
+pub use error::{Error, ErrorKind, Result};
+pub use pool::{AsyncResult, Imap, Pool, PoolBuilder, PoolCall};
+pub use process::{Orphan, Process, ProcessBuilder};
+
+pub use procession_ipc::child::ExitStatus;
+pub use procession_ipc::codec::Wire;
+#[doc(hidden)]
+pub use procession_ipc::start::target::{Arg, ByRef, BySlice, ByValue, Target, TaskArg, TaskTarget};

@@ -1,0 +1,294 @@
+//! Processes: one function each.
+
+use crate::{Context, Error, ErrorKind, Result};
+use procession_actors::process::{self, Options};
+use procession_ipc::child::{Child, ExitStatus};
+use procession_ipc::codec::Wire;
+use procession_ipc::start::Reply;
+use procession_ipc::start::target::{Target, assert_target};
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+
+/// A function that runs in a process of its own.
+///
+/// The handle may be dropped: the process goes on, and is reaped when it ends. When this program ends by returning from
+/// `main` or by `exit`, daemons are terminated and all other processes are joined, as in Python.
+///
+/// # Examples
+///
+/// ```
+/// use procession::prelude::*;
+///
+/// fn greet(name: &str) -> String {
+///     format!("hello {name}")
+/// }
+///
+/// let process = Process::spawn(greet, ("bob",))?;
+/// assert_eq!(process.result()?, "hello bob");
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// A closure that captures is refused when the program is built; hand the values over as arguments:
+///
+/// ```compile_fail
+/// use procession::prelude::*;
+///
+/// let factor = 3;
+/// let process = Process::spawn(move |x: u64| x * factor, (2,));
+/// ```
+pub struct Process<R = ()> {
+    child: Arc<Child>,
+    reply: Reply,
+    task: &'static str,
+    taken: AtomicBool,
+    result: PhantomData<fn() -> R>,
+}
+
+impl<R> Process<R> {
+    /// Runs `f(args)` in a new process, with the default start method.
+    ///
+    /// `args` is a tuple that fits the parameters of `f`. A parameter `&str` or `&T` is lent from a value that the other
+    /// process decodes; nothing is cloned here. A type without data that is `Copy` also counts as capturing nothing: do
+    /// not use one to prove something about *this* process.
+    ///
+    /// # Errors
+    ///
+    /// Arguments that cannot travel ([`ErrorKind::Codec`], [`ErrorKind::NotRoundTrip`]); no process or descriptor left
+    /// ([`ErrorKind::Os`]); called from inside a shared library ([`ErrorKind::NotInMainImage`]).
+    pub fn spawn<F, A, M>(f: F, args: A) -> Result<Self>
+    where
+        F: Target<A, M, Output = R>,
+        R: Wire,
+    {
+        const { assert_target::<F>() };
+        start(f, &args, &Options::default())
+    }
+
+    /// Process id. It is not given to another process before this one is joined.
+    #[doc(alias = "ident")]
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.pid().unsigned_abs()
+    }
+
+    /// Its name: the one given, or one formed from its place in the family, such as `Process-1:2`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.child.name()
+    }
+
+    /// Whether it is terminated when this process ends.
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        self.child.is_daemon()
+    }
+
+    /// Waits until the process has ended.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's ([`ErrorKind::Os`]); how the process ended is no error here.
+    pub fn join(&self) -> Result<()> {
+        self.child.wait(None)?;
+        Ok(())
+    }
+
+    /// Waits until the process has ended, at most for `timeout`; says whether it has.
+    ///
+    /// Python returns nothing and has one look at `exitcode`.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
+        // A timeout beyond the end of time is none.
+        Ok(self.child.wait(Instant::now().checked_add(timeout))?.is_some())
+    }
+
+    /// How it ended: its code, or the negative number of the signal that ended it. `None` while it runs, and when somebody
+    /// else took its status.
+    #[must_use]
+    pub fn exitcode(&self) -> Option<i32> {
+        self.status().and_then(ExitStatus::code)
+    }
+
+    /// How it ended, in full. `None` while it runs.
+    #[must_use]
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.status().is_none()
+    }
+
+    /// Asks it to end (SIGTERM). Its destructors do not run; its own children live on. One that has ended is left alone.
+    ///
+    /// # Errors
+    ///
+    /// No right to signal it ([`ErrorKind::Os`]).
+    pub fn terminate(&self) -> Result<()> {
+        Ok(self.child.signal(SIGTERM)?)
+    }
+
+    /// Ends it (SIGKILL). One that has ended is left alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`terminate`](Self::terminate).
+    pub fn kill(&self) -> Result<()> {
+        Ok(self.child.signal(SIGKILL)?)
+    }
+
+    /// Waits until the process has ended, and takes what the function returned. Python has no such thing.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no result: [`ErrorKind::Panicked`], [`ErrorKind::Exited`], [`ErrorKind::Signaled`],
+    /// [`ErrorKind::BadArguments`], [`ErrorKind::BadResult`], each with name, pid and task;
+    /// [`ErrorKind::ResultTaken`] the second time.
+    pub fn result(&self) -> Result<R>
+    where
+        R: Wire,
+    {
+        let status = self.child.wait(None)?;
+        if self.taken.swap(true, Ordering::Relaxed) {
+            return Err(self.error(ErrorKind::ResultTaken));
+        }
+        match self.reply.take::<R>() {
+            Ok(Some(Ok(value))) => Ok(value),
+            Ok(Some(Err(failure))) => Err(self.error(failure.into())),
+            Ok(None) => Err(self.error(status.map_or(ErrorKind::ResultTaken, Into::into))),
+            Err(error) => Err(self.error(ErrorKind::BadResult { reason: error.to_string() })),
+        }
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::of_process(kind, self.name(), self.child.pid(), self.task)
+    }
+}
+
+impl Process<()> {
+    /// Begins to describe a process that shall run `f`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::prelude::*;
+    ///
+    /// let process = Process::builder(|x: i32, y: i32| x + y).args((1, 2)).name("adder").daemon(true).start()?;
+    /// assert_eq!(process.name(), "adder");
+    /// assert_eq!(process.result()?, 3);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn builder<F: Copy + 'static>(f: F) -> ProcessBuilder<F, ()> {
+        ProcessBuilder { f, args: (), options: Options::default() }
+    }
+}
+
+/// A descriptor that becomes readable when the process has ended (Python's `sentinel`).
+impl<R> AsFd for Process<R> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child.sentinel()
+    }
+}
+
+impl<R> fmt::Debug for Process<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process")
+            .field("name", &self.name())
+            .field("pid", &self.pid())
+            .field("task", &self.task)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the kernel does with a process when the one that started it is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Orphan {
+    /// It is killed too.
+    Kill,
+    /// It lives on.
+    Keep,
+}
+
+/// Describes a process before it starts.
+#[derive(Debug, Clone)]
+#[must_use = "a process starts with `start`"]
+pub struct ProcessBuilder<F, A> {
+    f: F,
+    args: A,
+    options: Options,
+}
+
+impl<F: Copy + 'static, A> ProcessBuilder<F, A> {
+    /// The arguments, a tuple that fits the function. Default: none.
+    pub fn args<B, M>(self, args: B) -> ProcessBuilder<F, B>
+    where
+        F: Target<B, M>,
+    {
+        ProcessBuilder { f: self.f, args, options: self.options }
+    }
+
+    /// The name: any text, for people; need not be unique. Default: formed from the place in the family.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = Some(name.into());
+        self
+    }
+
+    /// Whether it is terminated when this process ends. Default: as this process.
+    ///
+    /// Unlike in Python, a daemon may have children.
+    #[allow(clippy::fn_params_excessive_bools, reason = "the name and the type are Python's")]
+    pub fn daemon(mut self, daemon: bool) -> Self {
+        self.options.daemon = Some(daemon);
+        self
+    }
+
+    /// What the kernel does with it when this process is killed. Default: a daemon is killed too, any other lives on, as
+    /// in Python.
+    pub fn orphan(mut self, orphan: Orphan) -> Self {
+        self.options.armed = Some(orphan == Orphan::Kill);
+        self
+    }
+
+    /// The start method. Default: the default method.
+    pub fn context(mut self, context: &Context) -> Self {
+        self.options.method = Some(context.start_method().into());
+        self
+    }
+
+    /// Starts the process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::spawn`]; [`ErrorKind::NotSupported`] for a start method that cannot work here.
+    pub fn start<M>(self) -> Result<Process<F::Output>>
+    where
+        F: Target<A, M, Output: Wire>,
+    {
+        const { assert_target::<F>() };
+        start(self.f, &self.args, &self.options)
+    }
+}
+
+fn start<F, A, M>(f: F, args: &A, options: &Options) -> Result<Process<F::Output>>
+where
+    F: Target<A, M, Output: Wire>,
+{
+    let started = process::start(f, args, options)?;
+    let task = std::any::type_name::<F>();
+    let taken = AtomicBool::new(false);
+    Ok(Process { child: started.child, reply: started.reply, task, taken, result: PhantomData })
+}
