@@ -18,6 +18,7 @@ pub mod child;
 pub mod codec;
 pub mod connection;
 mod error;
+pub mod spin;
 pub mod start;
 pub mod stream;
 pub mod sys;

@@ -4,6 +4,7 @@
 //! process is gone and everything that it sent before has been read.
 
 use crate::codec::HandleFd;
+use crate::spin::Spin;
 use crate::sys::socket::stream_pair;
 use crate::{Error, Result};
 use nix::errno::Errno;
@@ -29,13 +30,16 @@ impl Stream {
         Ok((Self(a.into()), Self(b.into())))
     }
 
-    /// Waits for bytes; 0 is the end.
+    /// Waits for bytes, looking a few times before it sleeps; 0 is the end.
     ///
     /// # Errors
     ///
     /// The kernel's answer to recv(2).
-    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.receive(into, MsgFlags::empty()).map(Option::unwrap_or_default)
+    pub fn read(&self, into: &mut [u8], spin: &mut Spin) -> io::Result<usize> {
+        match spin.look(|| self.try_read(into).transpose()) {
+            Some(read) => read,
+            None => self.receive(into, MsgFlags::empty()).map(Option::unwrap_or_default),
+        }
     }
 
     /// Takes the bytes that are there: `None` when there are none yet, 0 at the end.
@@ -142,22 +146,27 @@ impl AsFd for Wake {
     }
 }
 
-/// Waits until one of the descriptors can be read (or has ended), or, where the flag is set, written.
+/// Waits until one of the descriptors can be read (or has ended), or, where the flag is set, written. Looks a few times
+/// before it sleeps.
 ///
 /// # Errors
 ///
 /// The kernel's answer to poll(2).
-pub fn wait_any(fds: &[(BorrowedFd<'_>, bool)]) -> io::Result<Vec<bool>> {
+pub fn wait_any(fds: &[(BorrowedFd<'_>, bool)], spin: &mut Spin) -> io::Result<Vec<bool>> {
     let events = |writing| if writing { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
     let mut polled: Vec<PollFd<'_>> =
         fds.iter().map(|&(fd, writing)| PollFd::new(fd, events(writing))).collect();
-    loop {
-        match poll(&mut polled, PollTimeout::NONE) {
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-            Ok(_) => return Ok(polled.iter().map(|fd| fd.any().unwrap_or(true)).collect()),
-        }
+    let mut once = |timeout: PollTimeout| match poll(&mut polled, timeout) {
+        Ok(0) | Err(Errno::EINTR) => None,
+        Err(errno) => Some(Err(io::Error::from(errno))),
+        Ok(_) => Some(Ok(())),
+    };
+    let mut found = spin.look(|| once(PollTimeout::ZERO));
+    while found.is_none() {
+        found = once(PollTimeout::NONE);
     }
+    found.transpose()?;
+    Ok(polled.iter().map(|fd| fd.any().unwrap_or(true)).collect())
 }
 
 #[cfg(test)]
@@ -173,8 +182,8 @@ mod tests {
         // Unread bytes at the dropped end make this a reset, which must not hide the bytes that it sent.
         assert!(b.write_all(b"unread").unwrap());
         drop(a);
-        assert_eq!(b.read(&mut buffer).unwrap(), 3);
-        assert_eq!(b.read(&mut buffer).unwrap(), 0);
+        assert_eq!(b.read(&mut buffer, &mut Spin::default()).unwrap(), 3);
+        assert_eq!(b.read(&mut buffer, &mut Spin::default()).unwrap(), 0);
         assert!(!b.write_all(b"x").unwrap());
     }
 
@@ -182,7 +191,7 @@ mod tests {
     fn hanging_up_ends_a_blocked_read() {
         let (a, _b) = Stream::pair().unwrap();
         std::thread::scope(|scope| {
-            let reader = scope.spawn(|| a.read(&mut [0; 8]).unwrap());
+            let reader = scope.spawn(|| a.read(&mut [0; 8], &mut Spin::default()).unwrap());
             a.hang_up();
             assert_eq!(reader.join().unwrap(), 0);
         });
@@ -193,9 +202,15 @@ mod tests {
         let (wake, (a, b)) = (Wake::new().unwrap(), Stream::pair().unwrap());
         wake.wake();
         wake.wake();
-        assert_eq!(wait_any(&[(wake.as_fd(), false), (a.as_fd(), false)]).unwrap(), [true, false]);
+        assert_eq!(
+            wait_any(&[(wake.as_fd(), false), (a.as_fd(), false)], &mut Spin::default()).unwrap(),
+            [true, false]
+        );
         wake.clear();
         assert!(b.write_all(b"x").unwrap());
-        assert_eq!(wait_any(&[(wake.as_fd(), false), (a.as_fd(), false)]).unwrap(), [false, true]);
+        assert_eq!(
+            wait_any(&[(wake.as_fd(), false), (a.as_fd(), false)], &mut Spin::default()).unwrap(),
+            [false, true]
+        );
     }
 }

@@ -6,13 +6,14 @@
 use super::control::Note;
 use super::dispatch::{Phase, Shared, State};
 use super::lane::{Condition, Lane};
+use procession_ipc::spin::Spin;
 use procession_ipc::stream::wait_any;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// Moves tasks and results until the pool is done or stopped.
 pub(super) fn run(shared: &Shared, note: &dyn Fn(Note)) {
-    Driver { shared, note, lanes: Vec::new() }.run();
+    Driver { shared, note, lanes: Vec::new(), spin: Spin::default() }.run();
     let mut state = shared.lock();
     state.driver_left = true;
     drop(state);
@@ -33,6 +34,7 @@ struct Driver<'a> {
     shared: &'a Shared,
     note: &'a dyn Fn(Note),
     lanes: Vec<Lane>,
+    spin: Spin,
 }
 
 impl Driver<'_> {
@@ -138,7 +140,7 @@ impl Driver<'_> {
         let lanes = self.lanes.iter().zip(writing).map(|(lane, &writing)| (lane.stream.as_fd(), writing));
         let fds: Vec<_> = std::iter::once(wake).chain(lanes).collect();
         // poll(2) fails for lack of memory only; then all are tried, which is right if slow.
-        let ready = wait_any(&fds).unwrap_or_else(|_| vec![true; fds.len()]);
+        let ready = wait_any(&fds, &mut self.spin).unwrap_or_else(|_| vec![true; fds.len()]);
         if ready[0] {
             self.shared.wake.clear();
         }

@@ -6,6 +6,7 @@
 use super::frame::{Inbox, MAX_HELD, MAY_HOLD, ReplyKind, put_task};
 use super::job::Task;
 use procession_ipc::codec;
+use procession_ipc::spin::Spin;
 use procession_ipc::start::outcome::Failure;
 use procession_ipc::stream::Stream;
 use std::collections::VecDeque;
@@ -63,6 +64,8 @@ pub(super) struct Lane {
     proven: bool,
     refusal: Option<Failure>,
     pace: Pace,
+    /// For a caller that has leased the lane.
+    spin: Spin,
 }
 
 impl Lane {
@@ -80,6 +83,7 @@ impl Lane {
             proven: false,
             refusal: None,
             pace: Pace::new(),
+            spin: Spin::default(),
         }
     }
 
@@ -167,7 +171,7 @@ impl Lane {
         self.outbox.shrink_to(BACKLOG);
         // A worker that died may have answered before: its words are read to the end.
         while !self.inflight.is_empty() {
-            let count = self.stream.read(self.inbox.space())?;
+            let count = self.stream.read(self.inbox.space(), &mut self.spin)?;
             if count == 0 {
                 return Ok(Condition::Ended);
             }

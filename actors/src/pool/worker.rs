@@ -6,6 +6,7 @@
 
 use super::frame::{Inbox, MAX_HELD, MAY_HOLD, ReplyKind, begin_reply, finish_reply};
 use procession_ipc::codec;
+use procession_ipc::spin::Spin;
 use procession_ipc::start::outcome::Failure;
 use procession_ipc::start::{TaskEntry, TaskId, task_of};
 use procession_ipc::stream::Stream;
@@ -29,7 +30,8 @@ pub(super) struct Initializer {
 /// The main function of a worker process.
 #[allow(clippy::needless_pass_by_value, reason = "the worker owns its stream: it ends with it")]
 pub(super) fn run(stream: Stream, initializer: Option<Initializer>) {
-    let mut worker = Worker { stream, replies: Vec::new(), held: 0, held_since: None, last: None };
+    let mut worker =
+        Worker { stream, replies: Vec::new(), held: 0, held_since: None, spin: Spin::default(), last: None };
     if let Err(failure) = initializer.map_or(Ok(()), |initializer| initialize(&initializer)) {
         let at = begin_reply(&mut worker.replies);
         // The failure is strings: it encodes. An empty one still says that the worker is not ready.
@@ -62,6 +64,7 @@ struct Worker {
     replies: Vec<u8>,
     held: usize,
     held_since: Option<Instant>,
+    spin: Spin,
     /// The function of the last task: most tasks are of one function.
     last: Option<(TaskId, TaskEntry)>,
 }
@@ -79,7 +82,7 @@ impl Worker {
                         return;
                     }
                 }
-                Ok(None) => match self.stream.read(inbox.space()) {
+                Ok(None) => match self.stream.read(inbox.space(), &mut self.spin) {
                     Ok(0) => return,
                     Ok(count) => inbox.filled(count),
                     Err(error) => {

@@ -1,0 +1,77 @@
+//! Looking a few times before going to sleep.
+//!
+//! Waking a sleeping process takes microseconds (tens of them on a virtual machine whose idle processors halt), while the
+//! answer is often one microsecond away. So a wait looks for it first, within three rules:
+//! - never longer than [`LIMIT`] before it sleeps, so somebody who waits for long uses no processor time;
+//! - the processor is offered to others between two looks (sched_yield(2)), so the peer is not kept from answering when
+//!   there are more runnable threads than processors;
+//! - it adapts: where looking did not help lately, it mostly goes to sleep at once.
+
+use std::time::{Duration, Instant};
+
+/// Longest time of looking: 10 us.
+pub const LIMIT: Duration = Duration::from_micros(10);
+
+/// Credit that a successful look adds, and the most there can be.
+const REWARD: u32 = 4;
+const MOST: u32 = 64;
+
+/// Without credit, every so many waits look all the same: times change.
+const PROBE: u32 = 32;
+
+/// What one waiting party has learned about its waits.
+#[derive(Debug, Clone)]
+pub struct Spin {
+    credit: u32,
+    skipped: u32,
+}
+
+impl Default for Spin {
+    fn default() -> Self {
+        Self { credit: REWARD, skipped: 0 }
+    }
+}
+
+impl Spin {
+    /// Looks until `look` gives something, for at most [`LIMIT`]. `None`: go to sleep.
+    pub fn look<T>(&mut self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        if self.credit == 0 && self.skipped < PROBE {
+            self.skipped += 1;
+            return None;
+        }
+        self.skipped = 0;
+        let start = Instant::now();
+        loop {
+            if let Some(found) = look() {
+                self.credit = (self.credit + REWARD).min(MOST);
+                return Some(found);
+            }
+            if start.elapsed() >= LIMIT {
+                self.credit = self.credit.saturating_sub(1);
+                return None;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_in_vain_becomes_rare_and_success_brings_it_back() {
+        let mut spin = Spin::default();
+        let mut looked = 0;
+        for _ in 0..1000 {
+            let mut first = true;
+            spin.look(|| {
+                looked += u32::from(std::mem::take(&mut first));
+                None::<()>
+            });
+        }
+        assert!((1000 / (PROBE + 1)..=1000 / PROBE + REWARD + 1).contains(&looked), "{looked}");
+        while spin.look(|| Some(())).is_none() {}
+        assert_eq!(spin.look(|| Some(5)), Some(5));
+    }
+}
