@@ -1,12 +1,13 @@
 //! Items in: encoding a caller's items into chunks and handing them to the pool.
 
-use super::dispatch::Shared;
-use super::job::{Job, Payload, Place, Task};
+use super::dispatch::{Patience, Shared};
+use super::job::{Bundle, Chunk, Job, Payload, Place};
 use super::verbs::CallOptions;
 use crate::Result;
 use procession_ipc::codec;
 use procession_ipc::start::TaskId;
 use procession_ipc::start::target::TaskArg;
+use std::collections::VecDeque;
 use std::num::NonZero;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 const CHUNK_BYTES: usize = 128 * 1024;
 
 /// Chunks are handed over in batches of at most this many, or this many bytes.
-const BATCH_TASKS: usize = 128;
+const BATCH_TASKS: usize = 512;
 const BATCH_BYTES: usize = 256 * 1024;
 
 /// Chunks for each worker when the number of items is known: Python's rule (`Pool._map_async`).
@@ -74,7 +75,7 @@ pub(super) struct Chunker {
     /// Place of the next chunk.
     ordinal: u64,
     first: u64,
-    batch: Vec<Task>,
+    batch: VecDeque<Chunk>,
     batch_bytes: usize,
 }
 
@@ -95,7 +96,7 @@ impl Chunker {
             items: 0,
             ordinal: 0,
             first: 0,
-            batch: Vec::new(),
+            batch: VecDeque::new(),
             batch_bytes: 0,
         }
     }
@@ -128,13 +129,7 @@ impl Chunker {
         let place = self.next_place(self.items);
         let payload = Payload::new(&self.payload);
         self.batch_bytes += self.payload.len();
-        self.batch.push(Task {
-            job: Arc::clone(&self.job),
-            place,
-            task: self.task,
-            payload,
-            retries: self.retries,
-        });
+        self.batch.push_back(Chunk { place, payload, retries: self.retries, may_hold: false });
         self.payload.truncate(8);
         self.items = 0;
         self.size.chunk_ended();
@@ -159,7 +154,8 @@ impl Chunker {
             return Ok(());
         }
         self.batch_bytes = 0;
-        shared.submit(&mut self.batch)
+        let chunks = std::mem::replace(&mut self.batch, VecDeque::with_capacity(BATCH_TASKS));
+        shared.submit(Bundle { job: Arc::clone(&self.job), task: self.task, chunks }, Patience::Wait)
     }
 
     /// How many chunks were made, those not handed over yet included.
@@ -181,7 +177,7 @@ mod tests {
         }
         chunker.cut();
         assert_eq!(chunker.first, count);
-        chunker.batch.iter().map(|task| task.place.items).collect()
+        chunker.batch.iter().map(|chunk| chunk.place.items).collect()
     }
 
     #[test]

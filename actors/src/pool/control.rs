@@ -198,7 +198,7 @@ impl Control {
             let state = self.shared.lock();
             match state.phase {
                 Phase::Open => true,
-                Phase::Closing => state.has_work(),
+                Phase::Closing => !state.driver_left,
                 Phase::Stopped(_) => false,
             }
         };

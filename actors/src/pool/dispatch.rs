@@ -14,7 +14,7 @@
 //! `wrecks`) and its process ended (the pool actor notes the status). Only when both are known is it settled: by then
 //! everything that it wrote has been read.
 
-use super::job::Task;
+use super::job::Bundle;
 use super::lane::Lane;
 use crate::{Error, Result};
 use procession_ipc::child::{Child, ExitStatus};
@@ -23,10 +23,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Callers that feed many tasks wait while more than this many are queued.
-const QUEUED_TASKS: usize = 64 * 1024;
+const QUEUED_TASKS: usize = 8 * 1024;
 
 /// Callers that feed many tasks wait while more than this many bytes are queued: 16 MiB.
 const QUEUED_BYTES: usize = 16 << 20;
+
+/// The driver takes no more from the queue while it has this many tasks that no lane has room for.
+const DRIVER_TASKS: usize = 1024;
 
 /// Where a pool is in its life.
 #[derive(Debug, Clone)]
@@ -37,6 +40,33 @@ pub(super) enum Phase {
     Closing,
     /// Everything that is left fails; `None`: terminated, else the reason.
     Stopped(Option<Error>),
+}
+
+/// Whether a caller waits while the queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// It waits: it feeds many tasks.
+    Wait,
+    /// It does not.
+    None,
+}
+
+/// An amount of tasks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Load {
+    tasks: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn add(&mut self, bundle: &Bundle) {
+        self.tasks += bundle.chunks.len();
+        self.bytes += bundle.chunks.iter().map(|chunk| chunk.payload.bytes().len()).sum::<usize>();
+    }
+
+    fn is_full(self) -> bool {
+        self.tasks > QUEUED_TASKS || self.bytes > QUEUED_BYTES
+    }
 }
 
 /// A worker process, until its end is settled.
@@ -52,8 +82,12 @@ pub(super) struct Seat {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) phase: Phase,
-    pub(super) queue: VecDeque<Task>,
-    queued_bytes: usize,
+    /// Tasks that the driver has not taken yet.
+    queue: VecDeque<Bundle>,
+    /// Tasks in `queue`, and the bytes of their payloads.
+    queued: Load,
+    /// Tasks of dead workers: they come first.
+    returned: VecDeque<Bundle>,
     /// Lanes without tasks, the most recently used last.
     pub(super) idle: Vec<Lane>,
     pub(super) seats: HashMap<u64, Seat>,
@@ -78,6 +112,50 @@ pub(super) struct Shared {
     pub(super) wake: Wake,
 }
 
+/// Tasks that the driver has taken and no lane had room for.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    bundles: VecDeque<Bundle>,
+    tasks: usize,
+}
+
+impl Backlog {
+    pub(super) fn tasks(&self) -> usize {
+        self.tasks
+    }
+
+    fn push_front(&mut self, bundle: Bundle) {
+        self.tasks += bundle.chunks.len();
+        self.bundles.push_front(bundle);
+    }
+
+    fn append(&mut self, bundles: &mut VecDeque<Bundle>, tasks: usize) {
+        self.tasks += tasks;
+        self.bundles.append(bundles);
+    }
+
+    /// Takes the first tasks, at most `count` of them and all of one job. `None` when there are none, or when those were
+    /// tasks that nobody waits for: they are dropped.
+    pub(super) fn take(&mut self, count: usize) -> Option<Bundle> {
+        let mut first = self.bundles.pop_front()?;
+        if first.job.is_cancelled() {
+            self.tasks -= first.chunks.len();
+            return None;
+        }
+        if first.chunks.len() > count {
+            let now = first.split_front(count);
+            self.bundles.push_front(std::mem::replace(&mut first, now));
+        }
+        self.tasks -= first.chunks.len();
+        Some(first)
+    }
+
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Bundle> {
+        self.tasks = 0;
+        self.bundles.drain(..)
+    }
+}
+
 /// What was found out about the end of a worker.
 #[derive(Debug)]
 pub(super) struct Settled {
@@ -92,7 +170,8 @@ impl Shared {
         let state = State {
             phase: Phase::Open,
             queue: VecDeque::new(),
-            queued_bytes: 0,
+            queued: Load::default(),
+            returned: VecDeque::new(),
             idle: Vec::new(),
             seats: HashMap::new(),
             wrecks: HashMap::new(),
@@ -107,27 +186,15 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues tasks; waits for room first. Takes all of them or none.
-    pub(super) fn submit(&self, tasks: &mut Vec<Task>) -> Result<()> {
+    /// Queues tasks: all of them, or none.
+    pub(super) fn submit(&self, tasks: Bundle, patience: Patience) -> Result<()> {
         let mut state = self.lock();
-        while state.is_full() && matches!(state.phase, Phase::Open) {
+        while patience == Patience::Wait && state.queued.is_full() && matches!(state.phase, Phase::Open) {
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.check_open()?;
-        for task in tasks.drain(..) {
-            state.queued_bytes += task.payload.bytes().len();
-            state.queue.push_back(task);
-        }
-        self.wake_driver(&mut state);
-        Ok(())
-    }
-
-    /// Queues one task.
-    pub(super) fn submit_one(&self, task: Task) -> Result<()> {
-        let mut state = self.lock();
-        state.check_open()?;
-        state.queued_bytes += task.payload.bytes().len();
-        state.queue.push_back(task);
+        state.queued.add(&tasks);
+        state.queue.push_back(tasks);
         self.wake_driver(&mut state);
         Ok(())
     }
@@ -143,7 +210,7 @@ impl Shared {
     pub(super) fn lease(&self) -> Result<Option<Lane>> {
         let mut state = self.lock();
         state.check_open()?;
-        if !state.queue.is_empty() {
+        if state.is_waiting() {
             return Ok(None);
         }
         let lane = state.idle.pop();
@@ -156,7 +223,7 @@ impl Shared {
         let mut state = self.lock();
         state.leased -= 1;
         state.idle.push(lane);
-        if !state.queue.is_empty() || !matches!(state.phase, Phase::Open) {
+        if state.is_waiting() || !matches!(state.phase, Phase::Open) {
             self.wake_driver(&mut state);
         }
     }
@@ -169,20 +236,19 @@ impl Shared {
         self.wake_driver(&mut state);
     }
 
-    /// Takes the next task for a lane. Tasks that nobody waits for are dropped here.
-    pub(super) fn next_task(&self, state: &mut State) -> Option<Task> {
-        let was_full = state.is_full();
-        let task = loop {
-            let Some(task) = state.queue.pop_front() else { break None };
-            state.queued_bytes -= task.payload.bytes().len();
-            if !task.job.is_cancelled() {
-                break Some(task);
-            }
-        };
-        if was_full && !state.is_full() {
-            self.room.notify_all();
+    /// Moves what is queued into the driver's own hands.
+    pub(super) fn take_queue(&self, state: &mut State, into: &mut Backlog) {
+        while let Some(bundle) = state.returned.pop_back() {
+            into.push_front(bundle);
         }
-        task
+        if into.tasks() < DRIVER_TASKS && !state.queue.is_empty() {
+            let was_full = state.queued.is_full();
+            into.append(&mut state.queue, state.queued.tasks);
+            state.queued = Load::default();
+            if was_full {
+                self.room.notify_all();
+            }
+        }
     }
 
     /// Stops the pool: everything that is queued fails now, the driver fails what is on its lanes.
@@ -192,10 +258,9 @@ impl Shared {
             return;
         }
         state.phase = Phase::Stopped(reason);
-        state.queued_bytes = 0;
-        for task in std::mem::take(&mut state.queue) {
-            state.fail_stopped(&task, 0);
-        }
+        state.queued = Load::default();
+        let (queue, returned) = (std::mem::take(&mut state.queue), std::mem::take(&mut state.returned));
+        queue.iter().chain(&returned).for_each(|task| state.fail_stopped(task, 0));
         self.room.notify_all();
         self.ended.notify_all();
         self.wake_driver(&mut state);
@@ -220,10 +285,6 @@ impl Shared {
 }
 
 impl State {
-    fn is_full(&self) -> bool {
-        self.queue.len() > QUEUED_TASKS || self.queued_bytes > QUEUED_BYTES
-    }
-
     fn check_open(&self) -> Result<()> {
         match &self.phase {
             Phase::Open => Ok(()),
@@ -232,18 +293,18 @@ impl State {
         }
     }
 
-    /// Whether work is left that needs a worker.
-    pub(super) fn has_work(&self) -> bool {
-        !self.queue.is_empty() || self.leased > 0 || !self.driver_left
+    /// Whether tasks wait for the driver.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.queue.is_empty() || !self.returned.is_empty()
     }
 
-    /// Fails a task of a stopped pool.
-    pub(super) fn fail_stopped(&self, task: &Task, pid: i32) {
+    /// Fails tasks of a stopped pool.
+    pub(super) fn fail_stopped(&self, tasks: &Bundle, pid: i32) {
         let reason = match &self.phase {
             Phase::Stopped(Some(reason)) => reason.clone(),
-            _ => Error::PoolTerminated { task: task.job.task },
+            _ => Error::PoolTerminated { task: tasks.job.task },
         };
-        task.job.fail(task.place, pid, reason);
+        tasks.fail(pid, &reason);
     }
 
     /// Notes that a worker's process has ended.
@@ -281,24 +342,19 @@ impl State {
             wreck.lost.iter().chain(&wreck.untouched).for_each(|task| self.fail_stopped(task, lane.pid));
             return Some(Settled { unproven, story });
         }
-        // In reverse, since each goes to the front: the order of the tasks is kept.
-        for task in wreck.untouched.into_iter().rev() {
-            self.put_back(task);
-        }
-        for mut task in wreck.lost.into_iter().rev() {
-            if task.retries > 0 {
-                task.retries -= 1;
-                self.put_back(task);
-            } else {
-                let (job, index, pid) = (&task.job, task.place.first, lane.pid);
-                job.fail(task.place, pid, Error::WorkerLost { task: job.task, index, pid, status });
+        for mut bundle in wreck.lost {
+            let (again, gone): (VecDeque<_>, VecDeque<_>) =
+                bundle.chunks.drain(..).partition(|chunk| chunk.retries > 0);
+            let (task, pid) = (bundle.job.task, lane.pid);
+            for chunk in gone {
+                let error = Error::WorkerLost { task, index: chunk.place.first, pid, status };
+                bundle.job.fail(chunk.place, pid, error);
             }
+            bundle.chunks = again;
+            bundle.chunks.iter_mut().for_each(|chunk| chunk.retries -= 1);
+            self.returned.push_back(bundle);
         }
+        self.returned.extend(wreck.untouched);
         Some(Settled { unproven, story })
-    }
-
-    fn put_back(&mut self, task: Task) {
-        self.queued_bytes += task.payload.bytes().len();
-        self.queue.push_front(task);
     }
 }

@@ -4,7 +4,7 @@
 //! poll(2), and reads. It runs none of the user's code.
 
 use super::control::Note;
-use super::dispatch::{Phase, Shared, State};
+use super::dispatch::{Backlog, Phase, Shared, State};
 use super::lane::{Condition, Lane};
 use procession_ipc::spin::Spin;
 use procession_ipc::stream::wait_any;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Moves tasks and results until the pool is done or stopped.
 pub(super) fn run(shared: &Shared, note: &dyn Fn(Note)) {
-    Driver { shared, note, lanes: Vec::new(), spin: Spin::default() }.run();
+    Driver { shared, note, lanes: Vec::new(), backlog: Backlog::default(), spin: Spin::default() }.run();
     let mut state = shared.lock();
     state.driver_left = true;
     drop(state);
@@ -34,6 +34,8 @@ struct Driver<'a> {
     shared: &'a Shared,
     note: &'a dyn Fn(Note),
     lanes: Vec<Lane>,
+    /// Tasks taken from the queue that no lane had room for.
+    backlog: Backlog,
     spin: Spin,
 }
 
@@ -47,17 +49,27 @@ impl Driver<'_> {
 
     /// Gives tasks to lanes. `false` when the pool needs no driver any more.
     fn fill(&mut self) -> bool {
+        if !self.take() {
+            return false;
+        }
+        self.assign();
+        true
+    }
+
+    /// Takes tasks, and lanes to put them on, out of the shared state.
+    fn take(&mut self) -> bool {
         let mut state = self.shared.lock();
         state.driver_sleeps = false;
         match state.phase {
             Phase::Stopped(_) => {
+                self.backlog.drain().for_each(|tasks| state.fail_stopped(&tasks, 0));
                 for mut lane in self.lanes.drain(..) {
                     let wreck = lane.wreck();
                     wreck
                         .lost
                         .iter()
                         .chain(&wreck.untouched)
-                        .for_each(|task| state.fail_stopped(task, lane.pid));
+                        .for_each(|tasks| state.fail_stopped(tasks, lane.pid));
                 }
                 return false;
             }
@@ -68,47 +80,35 @@ impl Driver<'_> {
             }
             Phase::Open | Phase::Closing => {}
         }
-        self.assign(&mut state);
+        self.shared.take_queue(&mut state, &mut self.backlog);
+        while self.lanes.iter().filter(|lane| lane.load() == 0).count() < self.backlog.tasks() {
+            let Some(lane) = state.idle.pop() else { break };
+            self.lanes.push(lane);
+        }
         // From here on news must come with a wake-up.
         state.driver_sleeps = true;
         true
     }
 
     fn is_done(&self, state: &State) -> bool {
-        state.queue.is_empty() && self.lanes.is_empty() && state.leased == 0 && state.wrecks.is_empty()
+        let nothing_waits = !state.is_waiting() && self.backlog.tasks() == 0;
+        nothing_waits && self.lanes.is_empty() && state.leased == 0 && state.wrecks.is_empty()
     }
 
-    fn assign(&mut self, state: &mut State) {
-        while !state.queue.is_empty() {
-            let idle = state.idle.len();
-            if let Some(lane) = state.idle.pop() {
-                self.lanes.push(lane);
-            }
-            let open =
-                idle.max(1) + self.lanes.iter().filter(|lane| lane.room() > 0 && lane.load() > 0).count();
+    fn assign(&mut self) {
+        while self.backlog.tasks() > 0 {
+            let open = self.lanes.iter().filter(|lane| lane.room() > 0).count();
             let Some(lane) =
                 self.lanes.iter_mut().filter(|lane| lane.room() > 0).min_by_key(|lane| lane.load())
             else {
                 return;
             };
             // An even share, so that no lane is full while another starves.
-            let share = state.queue.len().div_ceil(open).min(lane.room());
-            for _ in 0..share {
-                let Some(task) = self.shared.next_task(state) else { break };
-                lane.assign(task);
-            }
-            if lane.load() == 0 {
-                // Everything that was queued was cancelled.
-                self.retire_idle(state);
-                return;
+            let share = self.backlog.tasks().div_ceil(open).min(lane.room());
+            if let Some(tasks) = self.backlog.take(share) {
+                lane.assign(tasks);
             }
         }
-    }
-
-    /// Lanes without tasks go back to the idle list, where callers may lease them.
-    fn retire_idle(&mut self, state: &mut State) {
-        let idle = self.lanes.extract_if(.., |lane| lane.load() == 0);
-        state.idle.extend(idle);
     }
 
     /// Writes; says which lanes have bytes left.

@@ -8,8 +8,9 @@ use crate::{Error, Result};
 use procession_ipc::codec::Wire;
 use procession_ipc::start::target::TaskArg;
 use procession_ipc::start::{Results, item_task};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,35 +30,54 @@ impl Drop for Claim {
     }
 }
 
-/// A chunk that has arrived, with the bytes that its reply is a part of.
-type Held = (Arrived, Arc<Vec<u8>>);
+/// Some of the chunks that have arrived.
+#[derive(Debug)]
+struct Run {
+    batch: Arc<Batch>,
+    chunks: Range<usize>,
+}
+
+impl Run {
+    fn chunks(&self) -> &[Arrived] {
+        &self.batch.chunks[self.chunks.clone()]
+    }
+}
 
 /// Brings chunks into the order of their input.
+///
+/// What one worker sends together mostly follows each other, so runs are sorted, not chunks.
 #[derive(Debug, Default)]
 struct Order {
     /// Ordinal of the chunk that is next.
     next: u64,
-    /// What has arrived of the chunks from `next` on.
-    held: VecDeque<Option<Held>>,
+    /// Runs of consecutive chunks, by the ordinal of their first.
+    held: BTreeMap<u64, Run>,
+    /// How many chunks are in them.
+    waiting: u64,
 }
 
 impl Order {
     fn enter(&mut self, batch: Batch) {
-        let bytes = Arc::new(batch.bytes);
-        for chunk in batch.chunks {
-            // Each chunk arrives once, so it never lies before the next one.
-            let at = (chunk.place.ordinal - self.next) as usize;
-            if self.held.len() <= at {
-                self.held.resize_with(at + 1, || None);
-            }
-            self.held[at] = Some((chunk, Arc::clone(&bytes)));
+        let batch = Arc::new(batch);
+        self.waiting += batch.chunks.len() as u64;
+        let mut start = 0;
+        while let Some(first) = batch.chunks.get(start) {
+            let ordinals = first.place.ordinal..;
+            let rest = &batch.chunks[start..];
+            let length =
+                ordinals.zip(rest).take_while(|(ordinal, chunk)| *ordinal == chunk.place.ordinal).count();
+            let run = Run { batch: Arc::clone(&batch), chunks: start..start + length };
+            self.held.insert(first.place.ordinal, run);
+            start += length;
         }
     }
 
-    fn next(&mut self) -> Option<Held> {
-        self.held.front()?.as_ref()?;
-        self.next += 1;
-        self.held.pop_front().flatten()
+    /// The run that starts with the chunk that is next.
+    fn next(&mut self) -> Option<Run> {
+        let run = self.held.remove(&self.next)?;
+        self.next += run.chunks.len() as u64;
+        self.waiting -= run.chunks.len() as u64;
+        Some(run)
     }
 }
 
@@ -164,26 +184,30 @@ impl<'a, R: Wire> Mapping<'a, R> {
     /// Decodes what has arrived.
     fn collect(&mut self) {
         self.order.enter(self.job.take());
-        while let Some((chunk, bytes)) = self.order.next() {
-            let (place, pid) = (chunk.place, chunk.pid);
-            self.items += u64::from(place.items);
-            match results_of::<R>(self.job.task, chunk, &bytes) {
-                Ok(Results::Values(mut values)) => self.values.append(&mut values),
-                Ok(Results::Mixed(results)) => {
-                    for (index, result) in (place.first..).zip(results) {
-                        match result {
-                            Ok(value) => self.values.push(value),
-                            Err(failure) => {
-                                self.note(Error::Task { task: self.job.task, index, pid, failure })
-                            }
-                        }
-                    }
-                }
-                Err(error) => self.note(error),
+        while let Some(run) = self.order.next() {
+            for chunk in run.chunks() {
+                self.open(chunk, &run.batch.bytes);
             }
         }
         if let Some(progress) = &mut self.progress {
             progress(self.items);
+        }
+    }
+
+    fn open(&mut self, chunk: &Arrived, bytes: &[u8]) {
+        let (place, pid) = (chunk.place, chunk.pid);
+        self.items += u64::from(place.items);
+        match results_of::<R>(self.job.task, chunk, bytes) {
+            Ok(Results::Values(mut values)) => self.values.append(&mut values),
+            Ok(Results::Mixed(results)) => {
+                for (index, result) in (place.first..).zip(results) {
+                    match result {
+                        Ok(value) => self.values.push(value),
+                        Err(failure) => self.note(Error::Task { task: self.job.task, index, pid, failure }),
+                    }
+                }
+            }
+            Err(error) => self.note(error),
         }
     }
 
@@ -223,7 +247,7 @@ pub struct Imap<I: Iterator, R> {
     /// `None`: results as they come.
     ordered: Option<Order>,
     /// Chunks that have arrived and may be given out.
-    arrived: VecDeque<Held>,
+    arrived: VecDeque<Run>,
     /// How many chunks were given out.
     taken: u64,
     /// Results of the chunk that is being given out.
@@ -259,9 +283,15 @@ impl<I: Iterator, R: Wire> Imap<I, R> {
             if let Some(result) = self.ready.pop_front() {
                 return Some(Some(result));
             }
-            if let Some((chunk, bytes)) = self.arrived.pop_front() {
-                self.taken += 1;
-                self.open(chunk, &bytes);
+            if let Some(run) = self.arrived.front_mut() {
+                match run.chunks.next() {
+                    Some(chunk) => {
+                        let batch = Arc::clone(&run.batch);
+                        self.taken += 1;
+                        self.open(&batch.chunks[chunk], &batch.bytes);
+                    }
+                    None => drop(self.arrived.pop_front()),
+                }
                 continue;
             }
             if let Err(error) = self.feed() {
@@ -272,7 +302,8 @@ impl<I: Iterator, R: Wire> Imap<I, R> {
             if self.taken == self.chunker.chunks() {
                 return Some(None);
             }
-            let came = self.taken + self.held() + 1;
+            let waiting = self.ordered.as_ref().map_or(0, |order| order.waiting);
+            let came = self.taken + waiting + 1;
             if !self.claim.0.wait(came, deadline) {
                 return None;
             }
@@ -280,23 +311,16 @@ impl<I: Iterator, R: Wire> Imap<I, R> {
         }
     }
 
-    /// Chunks that have arrived and wait for those before them.
-    fn held(&self) -> u64 {
-        self.ordered.as_ref().map_or(0, |order| order.held.iter().flatten().count() as u64)
-    }
-
     fn look(&mut self) {
         let batch = self.claim.0.take();
         match &mut self.ordered {
             Some(order) => {
                 order.enter(batch);
-                while let Some(held) = order.next() {
-                    self.arrived.push_back(held);
-                }
+                self.arrived.extend(std::iter::from_fn(|| order.next()));
             }
             None => {
-                let bytes = Arc::new(batch.bytes);
-                self.arrived.extend(batch.chunks.into_iter().map(|chunk| (chunk, Arc::clone(&bytes))));
+                let chunks = 0..batch.chunks.len();
+                self.arrived.push_back(Run { batch: Arc::new(batch), chunks });
             }
         }
     }
@@ -324,7 +348,7 @@ impl<I: Iterator, R: Wire> Imap<I, R> {
         self.chunker.flush(&self.pool.shared)
     }
 
-    fn open(&mut self, chunk: Arrived, bytes: &[u8]) {
+    fn open(&mut self, chunk: &Arrived, bytes: &[u8]) {
         let (place, pid, task) = (chunk.place, chunk.pid, self.claim.0.task);
         match results_of::<R>(task, chunk, bytes) {
             Ok(Results::Values(values)) => self.ready.extend(values.into_iter().map(Ok)),

@@ -5,20 +5,48 @@
 
 use crate::Error;
 use procession_ipc::start::{ReplyForm, TaskId};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+/// Chunks of one job that travel together, so that what they share is counted once.
+#[derive(Debug)]
+pub(super) struct Bundle {
+    pub(super) job: Arc<Job>,
+    pub(super) task: TaskId,
+    pub(super) chunks: VecDeque<Chunk>,
+}
+
 /// One chunk of work on its way.
 #[derive(Debug)]
-pub(super) struct Task {
-    pub(super) job: Arc<Job>,
+pub(super) struct Chunk {
     pub(super) place: Place,
-    pub(super) task: TaskId,
     pub(super) payload: Payload,
     /// How often it may still be given to another worker after one that died with it.
     pub(super) retries: u32,
+    /// Whether the worker may hold its reply back; set when it is given to one.
+    pub(super) may_hold: bool,
+}
+
+impl Bundle {
+    /// Another bundle of the same job.
+    pub(super) fn with(&self, chunks: VecDeque<Chunk>) -> Self {
+        Self { job: Arc::clone(&self.job), task: self.task, chunks }
+    }
+
+    /// Takes the first chunks out, at most `count` of them.
+    pub(super) fn split_front(&mut self, count: usize) -> Self {
+        let rest = self.chunks.split_off(count.min(self.chunks.len()));
+        let first = std::mem::replace(&mut self.chunks, rest);
+        self.with(first)
+    }
+
+    /// Says that none of its chunks has results.
+    pub(super) fn fail(&self, pid: i32, error: &Error) {
+        self.chunks.iter().for_each(|chunk| self.job.fail(chunk.place, pid, error.clone()));
+    }
 }
 
 /// Which part of its job a chunk is.
@@ -35,15 +63,15 @@ pub(super) struct Place {
 /// The bytes of a chunk: most single calls fit in place.
 #[derive(Debug)]
 pub(super) enum Payload {
-    /// Up to 46 bytes.
-    Short(u8, [u8; 46]),
+    /// Up to 30 bytes, so that a chunk fills one cache line.
+    Short(u8, [u8; 30]),
     /// More.
     Long(Box<[u8]>),
 }
 
 impl Payload {
     pub(super) fn new(bytes: &[u8]) -> Self {
-        let mut short = [0; 46];
+        let mut short = [0; 30];
         match short.get_mut(..bytes.len()) {
             Some(room) => {
                 room.copy_from_slice(bytes);
@@ -76,7 +104,7 @@ pub(super) enum Answer {
     /// A reply: a range of [`Batch::bytes`].
     Reply(ReplyForm, Range<usize>),
     /// It has no results.
-    Failed(Error),
+    Failed(Box<Error>),
 }
 
 /// Chunks that arrived since the last look, and the bytes of their replies.
@@ -84,6 +112,30 @@ pub(super) enum Answer {
 pub(super) struct Batch {
     pub(super) chunks: Vec<Arrived>,
     pub(super) bytes: Vec<u8>,
+}
+
+impl Batch {
+    /// Adds the reply to a chunk.
+    pub(super) fn push(&mut self, place: Place, pid: i32, form: ReplyForm, bytes: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.chunks.push(Arrived { place, pid, what: Answer::Reply(form, start..start + bytes.len()) });
+    }
+
+    fn append(&mut self, later: Self) {
+        if self.chunks.is_empty() {
+            *self = later;
+            return;
+        }
+        let shift = self.bytes.len();
+        self.bytes.extend_from_slice(&later.bytes);
+        self.chunks.extend(later.chunks.into_iter().map(|mut chunk| {
+            if let Answer::Reply(_, range) = &mut chunk.what {
+                *range = range.start + shift..range.end + shift;
+            }
+            chunk
+        }));
+    }
 }
 
 /// Where results arrive.
@@ -117,23 +169,17 @@ impl Job {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands over the reply to a chunk.
-    pub(super) fn deliver(&self, place: Place, pid: i32, form: ReplyForm, bytes: &[u8]) {
-        let mut state = self.lock();
-        let start = state.batch.bytes.len();
-        state.batch.bytes.extend_from_slice(bytes);
-        let what = Answer::Reply(form, start..start + bytes.len());
-        self.enter(state, Arrived { place, pid, what });
-    }
-
     /// Says that a chunk has no results.
     pub(super) fn fail(&self, place: Place, pid: i32, error: Error) {
-        self.enter(self.lock(), Arrived { place, pid, what: Answer::Failed(error) });
+        let what = Answer::Failed(Box::new(error));
+        self.deliver(Batch { chunks: vec![Arrived { place, pid, what }], bytes: Vec::new() });
     }
 
-    fn enter(&self, mut state: MutexGuard<'_, State>, chunk: Arrived) {
-        state.batch.chunks.push(chunk);
-        state.done += 1;
+    /// Hands over what came for some chunks.
+    pub(super) fn deliver(&self, batch: Batch) {
+        let mut state = self.lock();
+        state.done += batch.chunks.len() as u64;
+        state.batch.append(batch);
         if state.done >= state.wake_at {
             state.wake_at = u64::MAX;
             self.arrived.notify_one();
@@ -188,9 +234,15 @@ mod tests {
 
     const PLACE: Place = Place { ordinal: 0, first: 0, items: 1 };
 
+    fn reply(ordinal: u64, bytes: &[u8]) -> Batch {
+        let mut batch = Batch::default();
+        batch.push(Place { ordinal, ..PLACE }, 7, ReplyForm::Mixed, bytes);
+        batch
+    }
+
     #[test]
     fn payloads_keep_their_bytes_on_both_sides_of_the_short_limit() {
-        for length in [0, 1, 45, 46, 47, 1000] {
+        for length in [0, 1, 29, 30, 31, 1000] {
             let bytes = vec![3; length];
             assert_eq!(Payload::new(&bytes).bytes(), bytes, "{length}");
         }
@@ -199,9 +251,9 @@ mod tests {
     #[test]
     fn a_batch_holds_what_arrived_since_the_last_look() {
         let job = Job::new("f");
-        job.deliver(PLACE, 7, ReplyForm::Values, b"ab");
+        job.deliver(reply(0, b"ab"));
         job.fail(Place { ordinal: 1, ..PLACE }, 7, Error::PoolClosed);
-        job.deliver(Place { ordinal: 2, ..PLACE }, 7, ReplyForm::Mixed, b"cde");
+        job.deliver(reply(2, b"cde"));
         assert_eq!(job.done(), 3);
         let batch = job.take();
         assert_eq!(batch.bytes, b"abcde");
@@ -215,8 +267,8 @@ mod tests {
         assert!(!job.wait(1, Some(Instant::now() + Duration::from_millis(10))));
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| job.wait(2, None));
-            job.deliver(PLACE, 7, ReplyForm::Values, b"");
-            job.deliver(PLACE, 7, ReplyForm::Values, b"");
+            job.deliver(reply(0, b""));
+            job.deliver(reply(1, b""));
             assert!(waiter.join().unwrap());
         });
     }

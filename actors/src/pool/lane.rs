@@ -4,7 +4,7 @@
 //! call. So nothing in it needs a lock.
 
 use super::frame::{Inbox, MAX_HELD, MAY_HOLD, ReplyKind, put_task};
-use super::job::Task;
+use super::job::{Batch, Bundle, Job};
 use procession_ipc::codec;
 use procession_ipc::spin::Spin;
 use procession_ipc::start::outcome::Failure;
@@ -21,7 +21,7 @@ const AHEAD: Duration = Duration::from_micros(200);
 const FEWEST: usize = 2;
 
 /// Most tasks on a lane.
-const MOST: usize = 1024;
+const MOST: usize = 2048;
 
 /// A task may hold its reply back while tasks are shorter than this.
 const SHORT: Duration = Duration::from_micros(5);
@@ -33,9 +33,9 @@ const BACKLOG: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Wreck {
     /// These may have been running, or were done without the reply being written.
-    pub(super) lost: Vec<Task>,
+    pub(super) lost: Vec<Bundle>,
     /// These had not started.
-    pub(super) untouched: Vec<Task>,
+    pub(super) untouched: Vec<Bundle>,
 }
 
 /// Whether a lane can still be used.
@@ -56,9 +56,9 @@ pub(super) struct Lane {
     inbox: Inbox,
     outbox: Vec<u8>,
     written: usize,
-    inflight: VecDeque<(Task, bool)>,
-    /// How many of `inflight`, counted from the back, are not in the outbox yet.
-    unsent: usize,
+    inflight: VecDeque<Bundle>,
+    /// How many tasks are in `inflight`.
+    load: usize,
     ready: bool,
     /// Whether it ever gave a reply.
     proven: bool,
@@ -78,7 +78,7 @@ impl Lane {
             outbox: Vec::new(),
             written: 0,
             inflight: VecDeque::new(),
-            unsent: 0,
+            load: 0,
             ready: false,
             proven: false,
             refusal: None,
@@ -89,7 +89,7 @@ impl Lane {
 
     /// How many tasks are on it.
     pub(super) fn load(&self) -> usize {
-        self.inflight.len()
+        self.load
     }
 
     /// How many more it may take.
@@ -108,22 +108,26 @@ impl Lane {
 
     /// Whether the worker has done anything: a death before that is a sign that the next one will die too.
     pub(super) fn is_proven(&self) -> bool {
-        self.proven || (self.ready && !self.inflight.is_empty())
+        self.proven || (self.ready && self.load > 0)
     }
 
-    /// Takes a task; [`transmit`](Self::transmit) sends it.
-    pub(super) fn assign(&mut self, task: Task) {
-        if self.inflight.is_empty() {
+    /// Takes tasks into the outbox; [`transmit`](Self::transmit) sends them.
+    pub(super) fn assign(&mut self, mut tasks: Bundle) {
+        if self.load == 0 {
             self.pace.restart();
         }
         let may_hold = self.pace.is_short();
-        self.inflight.push_back((task, may_hold));
-        self.unsent += 1;
+        for chunk in &mut tasks.chunks {
+            chunk.may_hold = may_hold;
+            let flags = if may_hold { MAY_HOLD } else { 0 };
+            put_task(&mut self.outbox, flags, tasks.task, chunk.payload.bytes());
+        }
+        self.load += tasks.chunks.len();
+        self.inflight.push_back(tasks);
     }
 
     /// Writes what the worker takes now. `Ok(true)` when bytes are left.
     pub(super) fn transmit(&mut self) -> io::Result<(Condition, bool)> {
-        self.fill_outbox();
         while self.written < self.outbox.len() {
             match self.stream.try_write(&self.outbox[self.written..])? {
                 Some(0) => return Ok((Condition::Ended, false)),
@@ -137,14 +141,6 @@ impl Lane {
         Ok((Condition::Open, false))
     }
 
-    fn fill_outbox(&mut self) {
-        let first = self.inflight.len() - self.unsent;
-        for (task, may_hold) in self.inflight.range(first..) {
-            put_task(&mut self.outbox, if *may_hold { MAY_HOLD } else { 0 }, task.task, task.payload.bytes());
-        }
-        self.unsent = 0;
-    }
-
     /// Reads what is there and hands the results over. Everything that a dead worker wrote is still used.
     pub(super) fn receive(&mut self) -> io::Result<Condition> {
         while let Some(count) = self.stream.try_read(self.inbox.space())? {
@@ -152,25 +148,23 @@ impl Lane {
                 return Ok(Condition::Ended);
             }
             self.inbox.filled(count);
-            let before = self.inflight.len();
+            let before = self.load;
             if self.hand_over() == Condition::Ended {
                 return Ok(Condition::Ended);
             }
-            self.pace.done(before - self.inflight.len());
+            self.pace.done(before - self.load);
         }
         Ok(Condition::Open)
     }
 
     /// Sends the only task and waits for its reply on the calling thread.
-    pub(super) fn call(&mut self, task: Task) -> io::Result<Condition> {
-        self.inflight.push_back((task, false));
-        self.unsent = 1;
-        self.fill_outbox();
+    pub(super) fn call(&mut self, task: Bundle) -> io::Result<Condition> {
+        self.assign(task);
         let alive = self.stream.write_all(&self.outbox)?;
         self.outbox.clear();
         self.outbox.shrink_to(BACKLOG);
         // A worker that died may have answered before: its words are read to the end.
-        while !self.inflight.is_empty() {
+        while self.load > 0 {
             let count = self.stream.read(self.inbox.space(), &mut self.spin)?;
             if count == 0 {
                 return Ok(Condition::Ended);
@@ -183,10 +177,12 @@ impl Lane {
         Ok(if alive { Condition::Open } else { Condition::Ended })
     }
 
+    /// Hands over all replies that are there, those of one job together.
     fn hand_over(&mut self) -> Condition {
-        loop {
+        let mut open: Option<(Arc<Job>, Batch)> = None;
+        let condition = loop {
             match self.inbox.next_reply() {
-                Ok(None) => return Condition::Open,
+                Ok(None) => break Condition::Open,
                 Ok(Some((ReplyKind::Ready, _))) => self.ready = true,
                 Ok(Some((ReplyKind::NotReady, bytes))) => {
                     let garbled = |error: codec::CodecError| Failure::BadResult(error.to_string());
@@ -194,15 +190,26 @@ impl Lane {
                 }
                 Ok(Some((ReplyKind::Results(form), bytes))) => {
                     // A reply that nobody asked for, or one of a worker that never was ready, is not a worker's.
-                    let Some((task, _)) = self.inflight.pop_front().filter(|_| self.ready) else {
-                        return Condition::Ended;
+                    let Some(bundle) = self.inflight.front_mut().filter(|_| self.ready) else {
+                        break Condition::Ended;
                     };
+                    if !open.as_ref().is_some_and(|(job, _)| Arc::ptr_eq(job, &bundle.job)) {
+                        deliver(open.replace((Arc::clone(&bundle.job), Batch::default())));
+                    }
+                    if let (Some((_, batch)), Some(chunk)) = (&mut open, bundle.chunks.pop_front()) {
+                        batch.push(chunk.place, self.pid, form, bytes);
+                    }
+                    if bundle.chunks.is_empty() {
+                        self.inflight.pop_front();
+                    }
+                    self.load -= 1;
                     self.proven = true;
-                    task.job.deliver(task.place, self.pid, form, bytes);
                 }
-                Err(_) => return Condition::Ended,
+                Err(_) => break Condition::Ended,
             }
-        }
+        };
+        deliver(open);
+        condition
     }
 
     /// What was on the lane of a worker that is dead. Everything it wrote has been read.
@@ -211,18 +218,28 @@ impl Lane {
     /// task without a reply may have run, and those after it only as far as replies could be held.
     pub(super) fn wreck(&mut self) -> Wreck {
         let mut wreck = Wreck::default();
-        let mut may_have_started = self.ready;
-        for (place, (task, may_hold)) in self.inflight.drain(..).enumerate() {
-            may_have_started &= place == 0 || (may_hold && place <= MAX_HELD);
-            if may_have_started {
-                wreck.lost.push(task)
-            } else {
-                wreck.untouched.push(task)
-            }
-            may_have_started &= may_hold;
+        let (mut may_have_started, mut before) = (self.ready, 0);
+        for mut bundle in self.inflight.drain(..) {
+            let started = bundle.chunks.iter().take_while(|chunk| {
+                let starts = may_have_started && (before == 0 || (chunk.may_hold && before <= MAX_HELD));
+                may_have_started = starts && chunk.may_hold;
+                before += 1;
+                starts
+            });
+            let started = started.count();
+            wreck.lost.push(bundle.split_front(started));
+            wreck.untouched.push(bundle);
         }
-        self.unsent = 0;
+        wreck.lost.retain(|bundle| !bundle.chunks.is_empty());
+        wreck.untouched.retain(|bundle| !bundle.chunks.is_empty());
+        self.load = 0;
         wreck
+    }
+}
+
+fn deliver(replies: Option<(Arc<Job>, Batch)>) {
+    if let Some((job, batch)) = replies {
+        job.deliver(batch);
     }
 }
 
@@ -272,7 +289,7 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::super::job::{Job, Payload, Place};
+    use super::super::job::{Chunk, Payload, Place};
     use super::*;
     use procession_ipc::start::TaskId;
 
@@ -280,15 +297,21 @@ mod tests {
         let (ours, _theirs) = Stream::pair().unwrap();
         let mut lane = Lane::new(1, 1, Arc::new(ours));
         lane.ready = ready;
-        for (ordinal, &may_hold) in (0..).zip(flags) {
-            let place = Place { ordinal, first: ordinal, items: 1 };
-            let payload = Payload::new(&[]);
-            lane.inflight.push_back((
-                Task { job: Job::new("f"), place, task: TaskId(0), payload, retries: 0 },
-                may_hold,
-            ));
+        // In bundles of three, so that the border lies within one, and between two.
+        for (number, flags) in (0..).zip(flags.chunks(3)) {
+            let chunk = |(at, &may_hold): (u64, &bool)| {
+                let place = Place { ordinal: number * 3 + at, first: 0, items: 1 };
+                Chunk { place, payload: Payload::new(&[]), retries: 0, may_hold }
+            };
+            let chunks = (0..).zip(flags).map(chunk).collect();
+            lane.inflight.push_back(Bundle { job: Job::new("f"), task: TaskId(0), chunks });
+            lane.load += flags.len();
         }
         lane
+    }
+
+    fn count(bundles: &[Bundle]) -> usize {
+        bundles.iter().map(|bundle| bundle.chunks.len()).sum()
     }
 
     #[test]
@@ -305,7 +328,7 @@ mod tests {
         ];
         for (name, flags, ready, lost) in table {
             let wreck = lane_with(flags, ready).wreck();
-            assert_eq!((wreck.lost.len(), wreck.untouched.len()), (lost, flags.len() - lost), "{name}");
+            assert_eq!((count(&wreck.lost), count(&wreck.untouched)), (lost, flags.len() - lost), "{name}");
         }
     }
 

@@ -1,12 +1,14 @@
 //! The verbs of a pool: single calls.
 
 use super::Pool;
-use super::job::{Answer, Arrived, Job, Payload, Place, Task};
+use super::dispatch::Patience;
+use super::job::{Answer, Arrived, Bundle, Chunk, Job, Payload, Place};
 use super::lane::Condition;
 use crate::{Error, Result};
 use procession_ipc::codec::Wire;
 use procession_ipc::start::target::TaskTarget;
 use procession_ipc::start::{Results, read_reply, tuple_task};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -47,7 +49,7 @@ impl Pool {
                     let _ = self.actor.cast(super::Note::StreamEnded(worker));
                 }
             },
-            None => self.shared.submit_one(task)?,
+            None => self.shared.submit(task, Patience::None)?,
         }
         pending.get()
     }
@@ -62,12 +64,12 @@ impl Pool {
         F: TaskTarget<A, M, Output: Wire>,
     {
         let (job, task) = single(f, args, options)?;
-        self.shared.submit_one(task)?;
+        self.shared.submit(task, Patience::None)?;
         Ok(Pending { job, result: PhantomData })
     }
 }
 
-fn single<F, A, M>(f: F, args: &A, options: CallOptions) -> Result<(Arc<Job>, Task)>
+fn single<F, A, M>(f: F, args: &A, options: CallOptions) -> Result<(Arc<Job>, Bundle)>
 where
     F: TaskTarget<A, M, Output: Wire>,
 {
@@ -76,8 +78,9 @@ where
     payload.extend_from_slice(&ONE_ITEM);
     F::append(args, &mut payload)?;
     let job = Job::new(std::any::type_name::<F>());
-    let payload = Payload::new(&payload);
-    let task = Task { job: Arc::clone(&job), place: FIRST, task: id, payload, retries: options.retries };
+    let chunk =
+        Chunk { place: FIRST, payload: Payload::new(&payload), retries: options.retries, may_hold: false };
+    let task = Bundle { job: Arc::clone(&job), task: id, chunks: VecDeque::from([chunk]) };
     Ok((job, task))
 }
 
@@ -134,7 +137,7 @@ impl<R: Wire> Pending<R> {
         let mut batch = self.job.take();
         let chunk = batch.chunks.pop().ok_or(Error::ResultTaken)?;
         let pid = chunk.pid;
-        let results = results_of::<R>(self.job.task, chunk, &batch.bytes)?;
+        let results = results_of::<R>(self.job.task, &chunk, &batch.bytes)?;
         let only = match results {
             Results::Values(mut values) => values.pop().map(Ok),
             Results::Mixed(mut results) => results.pop(),
@@ -149,11 +152,17 @@ impl<R: Wire> Pending<R> {
 }
 
 /// Decodes a chunk's results.
-pub(super) fn results_of<R: Wire>(task: &'static str, chunk: Arrived, bytes: &[u8]) -> Result<Results<R>> {
+pub(super) fn results_of<R: Wire>(task: &'static str, chunk: &Arrived, bytes: &[u8]) -> Result<Results<R>> {
     let Arrived { place, pid, what } = chunk;
     match what {
-        Answer::Failed(error) => Err(error),
-        Answer::Reply(form, range) => read_reply(form, &bytes[range], place.items as usize)
-            .map_err(|source| Error::BadReply { task, index: place.first, pid, source: Arc::new(source) }),
+        Answer::Failed(error) => Err(Error::clone(error)),
+        Answer::Reply(form, range) => {
+            read_reply(*form, &bytes[range.clone()], place.items as usize).map_err(|source| Error::BadReply {
+                task,
+                index: place.first,
+                pid: *pid,
+                source: Arc::new(source),
+            })
+        }
     }
 }
