@@ -1,7 +1,7 @@
 //! Processes: starting them, and the actor that watches each.
 
 use crate::Result;
-use crate::runtime::{RootMessage, tell};
+use crate::runtime;
 use procession_ipc::child::Child;
 use procession_ipc::codec::Wire;
 use procession_ipc::start::target::Target;
@@ -36,7 +36,7 @@ where
     F: Target<A, M, Output: Wire>,
 {
     let started = start_unwatched(f, args, options)?;
-    tell(RootMessage::Watch(Arc::clone(&started.child)))?;
+    runtime::watch(Arc::clone(&started.child))?;
     Ok(started)
 }
 

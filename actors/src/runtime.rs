@@ -12,11 +12,33 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+/// How long a new process is left alone: many have ended, and were joined, before an actor for them would have started.
+const MOMENT: Duration = Duration::from_millis(5);
+
+/// Processes that were started and have no actor yet.
+static NEWCOMERS: Mutex<Vec<Arc<Child>>> = Mutex::new(Vec::new());
+
+fn take_newcomers() -> Vec<Arc<Child>> {
+    std::mem::take(&mut NEWCOMERS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Has the root watch a process that was just started; wakes it only for the first of many.
+pub(crate) fn watch(child: Arc<Child>) -> Result<()> {
+    let mut newcomers = NEWCOMERS.lock().unwrap_or_else(PoisonError::into_inner);
+    newcomers.push(child);
+    let first = newcomers.len() == 1;
+    drop(newcomers);
+    if first { tell(RootMessage::Watch) } else { Ok(()) }
+}
 
 /// What the root supervisor is told.
 pub(crate) enum RootMessage {
-    /// A process was started: watch it.
-    Watch(Arc<Child>),
+    /// Processes were started: watch those in [`NEWCOMERS`] that are still there in a moment.
+    Watch,
+    /// The moment is over.
+    WatchNow,
     /// Something that starts an actor of its own below the root.
     Supervise(Box<StartBelow>),
 }
@@ -44,9 +66,15 @@ impl Actor for Root {
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RootMessage::Watch(child) => {
-                // Without a descriptor for the watch, the child is reaped by whoever joins it or at the next start.
-                let _ = Actor::spawn_linked(None, ProcessActor, Watched(child), myself.get_cell()).await;
+            RootMessage::Watch => drop(myself.send_after(MOMENT, || RootMessage::WatchNow)),
+            RootMessage::WatchNow => {
+                for child in take_newcomers() {
+                    // Without a descriptor for the watch, the child is reaped by whoever joins it or at the next start.
+                    if !matches!(child.try_wait(), Ok(Some(_))) {
+                        let _ =
+                            Actor::spawn_linked(None, ProcessActor, Watched(child), myself.get_cell()).await;
+                    }
+                }
             }
             RootMessage::Supervise(start) => start(myself).await,
         }

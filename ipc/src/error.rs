@@ -46,8 +46,8 @@ pub enum Error {
         library: String,
     },
 
-    /// The helper process that forks children for us did not answer, twice.
-    #[error("the fork server (pid {pid}) ended twice while starting a process")]
+    /// The helper process that forks children for us ended twice in one start.
+    #[error("the fork server ended twice while it started a process; the second time it was process {pid}")]
     ForkServerLost {
         /// Process id of the second server.
         pid: i32,

@@ -110,11 +110,10 @@ fn start_encoded(entry: u64, args: &[u8], mut handles: Vec<OwnedFd>, plan: &Plan
     descriptors.append(&mut handles);
     let parcel = Parcel { kind: Kind::Start, bytes: message, handles: descriptors };
     let (pid, pidfd, socket) = make_process(plan.method)?;
-    // A child that is gone already shows in its status; the reason is there, not in this send.
-    if let Err(error) = parcel.send(&socket)
-        && !error.is_disconnection()
-    {
-        return Err(error);
+    match parcel.send(&socket) {
+        // A child that is gone already shows in its status; the reason is there, not in this send.
+        Ok(()) | Err(Error::Disconnected) => {}
+        Err(error) => return Err(error),
     }
     let identity = &plan.identity;
     let child = Child::register(pid, pidfd, &identity.name, identity.daemon, prepared.kept);

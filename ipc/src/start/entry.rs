@@ -22,8 +22,14 @@ use nix::libc::{self, c_char, c_int};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// The marker in the environment of a program that shall take over. Its value means nothing.
+/// The marker in the environment of a program that shall take over.
 pub(super) const MARKER: &str = "PROCESSION_START";
+
+/// Has the loader resolve all functions at once (ld.so(8)).
+pub(super) const BIND_NOW: &str = "LD_BIND_NOW";
+
+/// Value of the marker when [`BIND_NOW`] was added for this one program.
+pub(super) const BINDS_NOW: &str = "bind-now";
 
 /// What an executed program shall become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +56,13 @@ impl Role {
 static ENTRY: crate::sys::image::Constructor = enter;
 
 extern "C" fn enter(argc: c_int, argv: *const *const c_char, envp: *const *const c_char) {
-    if std::env::var_os(MARKER).is_none() {
-        return;
-    }
+    let Some(marker) = std::env::var_os(MARKER) else { return };
     // SAFETY: constructors run on the only thread of a program that has just been executed.
     unsafe { remove_variable(MARKER) };
+    if marker == BINDS_NOW {
+        // SAFETY: as above.
+        unsafe { remove_variable(BIND_NOW) };
+    }
     if let Some(role) = invited() {
         take_over(role, || {
             for constructor in main_image().constructors_after(enter) {

@@ -4,8 +4,11 @@
 //! carries the new child's start socket; the server clones itself with CLONE_PARENT, so the child is *ours* (we wait
 //! for it, its parent is us) and sends back pid and pidfd. Nothing of the task goes through the server.
 //!
-//! The server ends when its socket does, which is when we end. If it was killed, the next start makes a new one: at that
-//! point no start message has been sent, so nothing can run twice.
+//! The server is always one child ahead: while a child runs, it makes the next one, which waits at its start socket.
+//! A start then only sends a message. The waiting child costs no processor time and about 100 KiB.
+//!
+//! The server ends when its socket does, which is when we end; so does the child that waits. If the server was killed,
+//! the next start makes a new one. No start message has been sent to a child that we do not know, so nothing runs twice.
 
 #![allow(unsafe_code)]
 
@@ -14,9 +17,12 @@ use super::entry::Role;
 use super::parcel::{Kind, Parcel};
 use super::spawn;
 use crate::child::Child;
-use crate::sys::process::{Cloned, Disposition, clone_sibling, set_disposition, thread_id_address};
+use crate::sys::fd::is_hung_up;
+use crate::sys::process::{
+    Cloned, Disposition, clone_sibling, set_disposition, take_status, thread_id_address,
+};
 use crate::sys::socket::{packet_pair, peer};
-use crate::{Error, Result};
+use crate::{Error, Result, unwind};
 use nix::libc;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,26 +33,71 @@ struct Server {
     owner: u32,
     child: Arc<Child>,
     socket: OwnedFd,
+    /// Our end of the start socket of the child that is being made.
+    next: Option<OwnedFd>,
 }
+
+/// A process that was made for us: its pid, its pidfd and our end of its start socket.
+type Made = (i32, OwnedFd, OwnedFd);
 
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 
-/// Asks the server for a new process: its pid, its pidfd and our end of its start socket.
-pub(super) fn process() -> Result<(i32, OwnedFd, OwnedFd)> {
+/// Takes the child that waits, or has the server make one.
+pub(super) fn process() -> Result<Made> {
     let mut slot = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     let own = std::process::id();
-    if let Some(server) = slot.as_ref().filter(|server| server.owner == own) {
-        match request(server) {
+    if let Some(server) = slot.as_mut().filter(|server| server.owner == own) {
+        match server.take() {
             Err(Error::Disconnected) => {}
             other => return other,
         }
     }
     *slot = None;
     let server = slot.insert(launch()?);
-    request(server).map_err(|error| match error {
+    server.take().map_err(|error| match error {
         Error::Disconnected => Error::ForkServerLost { pid: server.child.pid() },
         other => other,
     })
+}
+
+impl Server {
+    fn take(&mut self) -> Result<Made> {
+        loop {
+            let next = match self.next.take() {
+                Some(next) => next,
+                None => self.order()?,
+            };
+            let (pid, pidfd) = self.delivered()?;
+            // A failure shows at the next start.
+            self.next = self.order().ok();
+            // The one that waited may have been killed meanwhile, by whoever.
+            if is_hung_up(pidfd.as_fd()).map_err(|e| Error::os("look at a new process", e))? {
+                let _ = take_status(pidfd.as_fd());
+                continue;
+            }
+            return Ok((pid, pidfd, next));
+        }
+    }
+
+    /// Asks for a child.
+    fn order(&self) -> Result<OwnedFd> {
+        let (ours, theirs) = packet_pair().map_err(|e| Error::os("open a start socket", e))?;
+        Parcel { kind: Kind::Fork, bytes: Vec::new(), handles: vec![theirs] }.send(&self.socket)?;
+        Ok(ours)
+    }
+
+    /// Waits for the child that was asked for.
+    fn delivered(&self) -> Result<(i32, OwnedFd)> {
+        let answer = Parcel::receive(&self.socket)?;
+        let pid = answer.bytes.try_into().map(i32::from_le_bytes).ok();
+        match (answer.kind, pid, answer.handles.into_iter().next()) {
+            (Kind::Done, Some(pid), Some(pidfd)) => Ok((pid, pidfd)),
+            (Kind::Refused, Some(errno), _) => {
+                Err(Error::os("copy the fork server", std::io::Error::from_raw_os_error(errno)))
+            }
+            _ => Err(Error::Malformed { what: "answer of the fork server" }),
+        }
+    }
 }
 
 /// Process id of the running server, for tests that kill it and for people who look at a process list.
@@ -62,7 +113,7 @@ fn launch() -> Result<Server> {
     let child = Child::register(pid, pidfd, "fork server", true, Vec::new());
     let hello = Parcel::receive(&socket)?;
     match hello.kind {
-        Kind::Done => Ok(Server { owner: std::process::id(), child, socket }),
+        Kind::Done => Ok(Server { owner: std::process::id(), child, socket, next: None }),
         _ => {
             let reason = String::from_utf8_lossy(&hello.bytes).into_owned();
             Err(Error::NotSupported { method: "forkserver", reason })
@@ -70,24 +121,12 @@ fn launch() -> Result<Server> {
     }
 }
 
-fn request(server: &Server) -> Result<(i32, OwnedFd, OwnedFd)> {
-    let (ours, theirs) = packet_pair().map_err(|e| Error::os("open a start socket", e))?;
-    Parcel { kind: Kind::Fork, bytes: Vec::new(), handles: vec![theirs] }.send(&server.socket)?;
-    let answer = Parcel::receive(&server.socket)?;
-    let pid = answer.bytes.try_into().map(i32::from_le_bytes).ok();
-    match (answer.kind, pid, answer.handles.into_iter().next()) {
-        (Kind::Done, Some(pid), Some(pidfd)) => Ok((pid, pidfd, ours)),
-        (Kind::Refused, Some(errno), _) => {
-            Err(Error::os("copy the fork server", std::io::Error::from_raw_os_error(errno)))
-        }
-        _ => Err(Error::Malformed { what: "answer of the fork server" }),
-    }
-}
-
 /// The whole life of the server process.
 pub(super) fn serve(socket: &OwnedFd) -> ! {
     // Ctrl-C reaches the whole foreground group; the server goes on for whoever survives it.
     let _ = set_disposition(libc::SIGINT, Disposition::Ignore);
+    // Once here, instead of once in each copy.
+    unwind::install_hook();
     let thread_id = match thread_id_address() {
         Ok(address) => address,
         Err(error) => {

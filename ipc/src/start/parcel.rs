@@ -24,8 +24,9 @@ const MAGIC: u64 = u64::from_le_bytes(*b"PROCESN1");
 /// Size of the header in bytes.
 pub(super) const HEADER: usize = 32;
 
-/// Largest payload that travels in the packet itself: far below the default send buffer (net.core.wmem_default).
-const INLINE_LIMIT: usize = 16 * 1024;
+/// Largest payload that travels in the packet itself: with its header one page, which is all that a receiver touches, and
+/// far below the default send buffer (net.core.wmem_default).
+const INLINE_LIMIT: usize = 4096 - HEADER;
 
 /// What a parcel is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,13 +177,6 @@ impl Parcel {
             packet
         };
         Ok(Self { kind: header.kind, bytes, handles })
-    }
-}
-
-impl Error {
-    /// Whether the other side is simply gone.
-    pub(crate) fn is_disconnection(&self) -> bool {
-        matches!(self, Self::Disconnected)
     }
 }
 

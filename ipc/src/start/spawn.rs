@@ -4,7 +4,7 @@
 //! that the child gets fit its image. The child's arguments are ours, its environment is ours plus the marker.
 
 use super::descriptor::assert_inside_main_image;
-use super::entry::{self, MARKER, Role};
+use super::entry::{self, BIND_NOW, BINDS_NOW, MARKER, Role};
 use super::parcel::Parcel;
 use crate::sys::process::{self, pidfd_open};
 use crate::sys::socket::packet_pair;
@@ -25,7 +25,7 @@ pub(super) fn process(role: Role) -> Result<(i32, OwnedFd, OwnedFd)> {
     let (ours, theirs) = packet_pair().map_err(|e| Error::os("open a start socket", e))?;
     // Queued before the program runs: the entry never waits to find out what it is.
     Parcel::bare(role.parcel_kind()).send(&ours)?;
-    let pid = process::spawn(OWN_PROGRAM, &arguments(), &environment(), theirs.as_fd())
+    let pid = process::spawn(OWN_PROGRAM, &arguments(), &environment(role), theirs.as_fd())
         .map_err(|e| Error::os("execute /proc/self/exe (is /proc mounted?)", e))?;
     // Nobody but us may wait for it, so the pid is still its own; a stranger's `waitpid(-1)` shows as an error here.
     let pidfd = pidfd_open(pid).map_err(|e| Error::os(format!("open a pidfd for process {pid}"), e))?;
@@ -36,9 +36,14 @@ fn arguments() -> Vec<CString> {
     std::env::args_os().map(OsStringExt::into_vec).filter_map(|bytes| CString::new(bytes).ok()).collect()
 }
 
-fn environment() -> Vec<CString> {
-    let marker = (OsString::from(MARKER), OsString::from("1"));
-    let all = std::env::vars_os().filter(|(key, _)| key != MARKER).chain([marker]);
+/// Ours, with the marker, and for the server with immediate binding (ld.so(8)): it resolves each function once, instead of
+/// each of its copies once more. The entry takes both out again.
+fn environment(role: Role) -> Vec<CString> {
+    let own = std::env::vars_os().filter(|(key, _)| key != MARKER);
+    let bind_now = role == Role::Server && std::env::var_os(BIND_NOW).is_none();
+    let marker = (MARKER, if bind_now { BINDS_NOW } else { "1" });
+    let extra = [Some(marker), bind_now.then_some((BIND_NOW, "1"))].into_iter().flatten();
+    let all = own.chain(extra.map(|(key, value)| (OsString::from(key), OsString::from(value))));
     all.filter_map(|(key, value)| CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()).ok())
         .collect()
 }
