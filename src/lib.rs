@@ -33,6 +33,10 @@
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "verbs take their arguments as a tuple by value, as Python's do"
+)]
 
 mod connection;
 mod context;

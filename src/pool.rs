@@ -54,7 +54,6 @@ impl Pool {
     }
 
     /// Options for the next verb: `pool.options().retries(2).map(f, xs)`.
-    #[must_use]
     pub fn options(&self) -> PoolCall<'_> {
         PoolCall { pool: self, chunksize: None, retries: 0, progress: None }
     }

@@ -36,8 +36,8 @@ pub enum Error {
 
     /// The function, or this library itself, is not part of the main program's image.
     #[error(
-        "{what} lives in `{library}`, not in the main program: a new process could not find it; \
-         call from the program itself, or use the fork start method"
+        "{what} lives in `{library}`, not in the main program, so a new process could not find it: \
+         start processes from the program itself"
     )]
     NotInMainImage {
         /// What was looked for.

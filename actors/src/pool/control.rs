@@ -234,7 +234,8 @@ impl Control {
         let child = Arc::clone(&seat.child);
         {
             let mut state = self.shared.lock();
-            if matches!(state.phase, Phase::Stopped(_)) {
+            if matches!(state.phase, Phase::Stopped(_)) || state.driver_left {
+                // It comes too late: nobody will give it a task, or end its stream.
                 let _ = child.signal(SIGKILL);
             }
             state.seats.insert(worker, seat);

@@ -228,12 +228,25 @@ impl Shared {
         }
     }
 
-    /// The stream of a leased lane has ended.
-    pub(super) fn give_back_wreck(&self, lane: Lane) {
+    /// The stream of a leased lane has ended; `true` when the actor must be told.
+    pub(super) fn give_back_wreck(&self, lane: Lane) -> bool {
+        self.lock().leased -= 1;
+        self.wrecked(lane)
+    }
+
+    /// Enters a lane whose stream has ended; `true` when the actor must be told, to settle it.
+    ///
+    /// A stopped pool waits for nobody: what was on the lane fails now.
+    pub(super) fn wrecked(&self, mut lane: Lane) -> bool {
         let mut state = self.lock();
-        state.leased -= 1;
-        state.wrecks.insert(lane.worker, lane);
+        let stopped = matches!(state.phase, Phase::Stopped(_));
+        if stopped {
+            state.fail_wreck(&mut lane);
+        } else {
+            state.wrecks.insert(lane.worker, lane);
+        }
         self.wake_driver(&mut state);
+        !stopped
     }
 
     /// Moves what is queued into the driver's own hands.
@@ -307,6 +320,12 @@ impl State {
         tasks.fail(pid, &reason);
     }
 
+    /// Fails everything on a lane of a stopped pool.
+    pub(super) fn fail_wreck(&self, lane: &mut Lane) {
+        let wreck = lane.wreck();
+        wreck.lost.iter().chain(&wreck.untouched).for_each(|tasks| self.fail_stopped(tasks, lane.pid));
+    }
+
     /// Notes that a worker's process has ended.
     pub(super) fn note_end(&mut self, worker: u64, status: ExitStatus) {
         if let Some(at) = self.idle.iter().position(|lane| lane.worker == worker) {
@@ -337,11 +356,11 @@ impl State {
         let unproven = !lane.is_proven();
         let story =
             lane.refusal().map_or_else(|| status.to_string(), |failure| format!("{status}: {failure}"));
-        let wreck = lane.wreck();
         if stopped {
-            wreck.lost.iter().chain(&wreck.untouched).for_each(|task| self.fail_stopped(task, lane.pid));
+            self.fail_wreck(&mut lane);
             return Some(Settled { unproven, story });
         }
+        let wreck = lane.wreck();
         for mut bundle in wreck.lost {
             let (again, gone): (VecDeque<_>, VecDeque<_>) =
                 bundle.chunks.drain(..).partition(|chunk| chunk.retries > 0);
@@ -352,7 +371,10 @@ impl State {
             }
             bundle.chunks = again;
             bundle.chunks.iter_mut().for_each(|chunk| chunk.retries -= 1);
-            self.returned.push_back(bundle);
+            // An empty bundle would stand in the way of the replies to those behind it.
+            if !bundle.chunks.is_empty() {
+                self.returned.push_back(bundle);
+            }
         }
         self.returned.extend(wreck.untouched);
         Some(Settled { unproven, story })

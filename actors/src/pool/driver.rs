@@ -63,14 +63,7 @@ impl Driver<'_> {
         match state.phase {
             Phase::Stopped(_) => {
                 self.backlog.drain().for_each(|tasks| state.fail_stopped(&tasks, 0));
-                for mut lane in self.lanes.drain(..) {
-                    let wreck = lane.wreck();
-                    wreck
-                        .lost
-                        .iter()
-                        .chain(&wreck.untouched)
-                        .for_each(|tasks| state.fail_stopped(tasks, lane.pid));
-                }
+                self.lanes.drain(..).for_each(|mut lane| state.fail_wreck(&mut lane));
                 return false;
             }
             Phase::Closing if self.is_done(&state) => {
@@ -164,7 +157,8 @@ impl Driver<'_> {
     /// The lane cannot be used any more: its worker is dead, or is made to be.
     fn abandon(&self, lane: Lane) {
         let worker = lane.worker;
-        self.shared.lock().wrecks.insert(worker, lane);
-        (self.note)(Note::StreamEnded(worker));
+        if self.shared.wrecked(lane) {
+            (self.note)(Note::StreamEnded(worker));
+        }
     }
 }

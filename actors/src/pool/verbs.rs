@@ -45,8 +45,9 @@ impl Pool {
                 Ok(Condition::Open) => self.shared.give_back(lane),
                 Ok(Condition::Ended) | Err(_) => {
                     let worker = lane.worker;
-                    self.shared.give_back_wreck(lane);
-                    let _ = self.actor.cast(super::Note::StreamEnded(worker));
+                    if self.shared.give_back_wreck(lane) {
+                        let _ = self.actor.cast(super::Note::StreamEnded(worker));
+                    }
                 }
             },
             None => self.shared.submit(task, Patience::None)?,

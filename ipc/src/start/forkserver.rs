@@ -19,13 +19,17 @@ use super::spawn;
 use crate::child::Child;
 use crate::sys::fd::is_hung_up;
 use crate::sys::process::{
-    Cloned, Disposition, clone_sibling, set_disposition, take_status, thread_id_address,
+    Cloned, Disposition, clone_sibling, pidfd_open, set_disposition, take_status, thread_id_address,
 };
 use crate::sys::socket::{packet_pair, peer};
 use crate::{Error, Result, unwind};
 use nix::libc;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a start waits for a child to leave that the dead server had made.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The server of this process.
 struct Server {
@@ -52,7 +56,9 @@ pub(super) fn process() -> Result<Made> {
             other => return other,
         }
     }
-    *slot = None;
+    if let Some(lost) = slot.take().filter(|server| server.owner == own) {
+        lost.disown();
+    }
     let server = slot.insert(launch()?);
     server.take().map_err(|error| match error {
         Error::Disconnected => Error::ForkServerLost { pid: server.child.pid() },
@@ -63,11 +69,11 @@ pub(super) fn process() -> Result<Made> {
 impl Server {
     fn take(&mut self) -> Result<Made> {
         loop {
-            let next = match self.next.take() {
-                Some(next) => next,
-                None => self.order()?,
-            };
+            if self.next.is_none() {
+                self.next = Some(self.order()?);
+            }
             let (pid, pidfd) = self.delivered()?;
+            let Some(next) = self.next.take() else { return Err(Error::Disconnected) };
             // A failure shows at the next start.
             self.next = self.order().ok();
             // The one that waited may have been killed meanwhile, by whoever.
@@ -76,6 +82,20 @@ impl Server {
                 continue;
             }
             return Ok((pid, pidfd, next));
+        }
+    }
+
+    /// The server is dead. If it had made a child that it did not tell of, that one must not stay behind as a zombie.
+    fn disown(self) {
+        let Some(next) = self.next else { return };
+        // The other end is held by that child alone, if there is one: this ends with its greeting, or at once.
+        let greeting = Parcel::receive(&next).ok().filter(|parcel| parcel.kind == Kind::Hello);
+        let Some(pid) = greeting.and_then(|parcel| parcel.as_number()) else { return };
+        drop(next);
+        if let Ok(pidfd) = pidfd_open(pid) {
+            let child = Child::register(pid, pidfd, "unused child", true, Vec::new());
+            // It leaves when its start socket ends. If it takes its time, a later start reaps it.
+            let _ = child.wait(Some(Instant::now() + PATIENCE));
         }
     }
 
@@ -89,8 +109,7 @@ impl Server {
     /// Waits for the child that was asked for.
     fn delivered(&self) -> Result<(i32, OwnedFd)> {
         let answer = Parcel::receive(&self.socket)?;
-        let pid = answer.bytes.try_into().map(i32::from_le_bytes).ok();
-        match (answer.kind, pid, answer.handles.into_iter().next()) {
+        match (answer.kind, answer.as_number(), answer.handles.into_iter().next()) {
             (Kind::Done, Some(pid), Some(pidfd)) => Ok((pid, pidfd)),
             (Kind::Refused, Some(errno), _) => {
                 Err(Error::os("copy the fork server", std::io::Error::from_raw_os_error(errno)))
@@ -148,12 +167,9 @@ pub(super) fn serve(socket: &OwnedFd) -> ! {
         let answer = match unsafe { clone_sibling(thread_id) } {
             Ok(Cloned::Copy) => become_child(socket, &start),
             Ok(Cloned::Original(pid, pidfd)) => {
-                Parcel { kind: Kind::Done, bytes: pid.to_le_bytes().to_vec(), handles: vec![pidfd] }
+                Parcel { handles: vec![pidfd], ..Parcel::number(Kind::Done, pid) }
             }
-            Err(error) => {
-                let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                Parcel { kind: Kind::Refused, bytes: errno.to_le_bytes().to_vec(), handles: Vec::new() }
-            }
+            Err(error) => Parcel::number(Kind::Refused, error.raw_os_error().unwrap_or(libc::EIO)),
         };
         if answer.send(socket).is_err() {
             bootstrap::leave(0)
@@ -174,5 +190,7 @@ fn become_child(server_socket: &OwnedFd, start: &OwnedFd) -> ! {
     // Only the number is closed; `serve`'s frame, which owns it, is never returned to.
     let _ = nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(server_socket));
     let _ = set_disposition(libc::SIGINT, Disposition::Default);
+    // If the server dies before it tells of us, this does.
+    let _ = Parcel::number(Kind::Hello, nix::unistd::getpid().as_raw()).send(start);
     bootstrap::run_child(start)
 }

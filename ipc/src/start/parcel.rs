@@ -47,12 +47,14 @@ pub(super) enum Kind {
     Value = 7,
     /// From a child: why there is none.
     Failure = 8,
+    /// From a child of the fork server, first of all: its pid.
+    Hello = 9,
 }
 
 impl Kind {
     fn from_number(number: u32) -> Option<Self> {
-        use Kind::{BecomeChild, BecomeServer, Done, Failure, Fork, Refused, Start, Value};
-        [BecomeChild, BecomeServer, Start, Fork, Done, Refused, Value, Failure]
+        use Kind::{BecomeChild, BecomeServer, Done, Failure, Fork, Hello, Refused, Start, Value};
+        [BecomeChild, BecomeServer, Start, Fork, Done, Refused, Value, Failure, Hello]
             .into_iter()
             .find(|&kind| kind as u32 == number)
     }
@@ -107,6 +109,16 @@ pub(super) struct Parcel {
 }
 
 impl Parcel {
+    /// A parcel with a pid or an error number.
+    pub(super) fn number(kind: Kind, number: i32) -> Self {
+        Self { kind, bytes: number.to_le_bytes().to_vec(), handles: Vec::new() }
+    }
+
+    /// The number of such a parcel.
+    pub(super) fn as_number(&self) -> Option<i32> {
+        self.bytes.as_slice().try_into().map(i32::from_le_bytes).ok()
+    }
+
     /// A parcel that only says its kind.
     pub(super) fn bare(kind: Kind) -> Self {
         Self { kind, bytes: Vec::new(), handles: Vec::new() }
@@ -159,11 +171,14 @@ impl Parcel {
         let doing = "receive over a start socket";
         let mut packet = vec![0; HEADER + INLINE_LIMIT];
         let mut handles = Vec::new();
-        let total = match socket::receive(socket.as_fd(), &mut packet, &mut handles, flags) {
-            Ok(0) => return Err(Error::Disconnected),
-            Ok(total) => total,
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(Error::Disconnected),
-            Err(error) => return Err(Error::os(doing, error)),
+        let total = loop {
+            match socket::receive(socket.as_fd(), &mut packet, &mut handles, flags) {
+                Ok(0) => return Err(Error::Disconnected),
+                Ok(total) => break total,
+                // The other end was closed with something unread. That is told once, and before what it sent.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+                Err(error) => return Err(Error::os(doing, error)),
+            }
         };
         packet.truncate(total);
         let header = Header::decode(&packet, total)?;
@@ -207,6 +222,16 @@ mod tests {
         drop(a);
         assert!(matches!(Parcel::receive(&b), Err(Error::Disconnected)));
         assert!(matches!(Parcel::bare(Kind::Fork).send(&b), Err(Error::Disconnected)));
+    }
+
+    #[test]
+    fn a_reset_does_not_hide_what_was_sent_before() {
+        let (a, b) = socket::packet_pair().unwrap();
+        Parcel::bare(Kind::Start).send(&a).unwrap();
+        Parcel::number(Kind::Hello, 7).send(&b).unwrap();
+        drop(a);
+        assert_eq!(Parcel::receive(&b).unwrap().kind, Kind::Start);
+        assert!(matches!(Parcel::receive(&b), Err(Error::Disconnected)));
     }
 
     #[test]

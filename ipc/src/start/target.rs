@@ -10,8 +10,9 @@
 #![allow(unsafe_code)]
 
 use super::descriptor::{Descriptor, ProcessEntry, ProcessKind};
-use super::outcome::{self, Outcome};
+use super::outcome::{self, Failure, Outcome};
 use crate::codec::{self, CodecError, Wire};
+use crate::unwind::catch;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
@@ -198,7 +199,7 @@ pub const fn assert_target<F>() {
     assert!(
         size_of::<F>() == 0,
         "a function for another process must capture nothing: name a plain `fn` or write a closure without captures \
-         (a function pointer is not enough), pass the captured values through `args`, or use `Process::fork(closure)`"
+         (a function pointer is not enough), and pass the captured values through `args`"
     );
 }
 
@@ -227,9 +228,10 @@ fn run<F, A, M>(args: &'static [u8], handles: Vec<OwnedFd>) -> Outcome
 where
     F: Target<A, M, Output: Wire>,
 {
-    let owned = match codec::decode_with_handles::<F::Owned>(args, handles) {
-        Ok(owned) => owned,
-        Err(error) => return outcome::bad_arguments(&error),
-    };
-    outcome::of_call(|| conjure::<F>().call(owned))
+    // Deserialize is the user's code too.
+    match catch(|| codec::decode_with_handles::<F::Owned>(args, handles)) {
+        Ok(Ok(owned)) => outcome::of_call(|| conjure::<F>().call(owned)),
+        Ok(Err(error)) => Outcome::Failed(Failure::BadArguments(error.to_string())),
+        Err(report) => Outcome::Failed(Failure::Panicked(report)),
+    }
 }
