@@ -1,27 +1,6 @@
 //! Start methods, and contexts that carry one.
 
-/// How a process comes into being.
-///
-/// Where Python's default depends on version and system, here it is [`ForkServer`](Self::ForkServer), or
-/// [`Spawn`](Self::Spawn) where the kernel lacks what the fork server needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum StartMethod {
-    /// The program is executed anew. The slowest; nothing is inherited but the environment and the standard streams.
-    Spawn,
-    /// A helper process with one thread copies itself. As fast as fork, safe in a program with threads, and its cost does
-    /// not depend on the memory that the program uses.
-    ForkServer,
-}
-
-impl From<StartMethod> for procession_ipc::start::StartMethod {
-    fn from(method: StartMethod) -> Self {
-        match method {
-            StartMethod::Spawn => Self::Spawn,
-            StartMethod::ForkServer => Self::ForkServer,
-        }
-    }
-}
+pub use procession_ipc::start::StartMethod;
 
 /// A start method for everything that is started with it. Libraries take one instead of choosing for the program.
 ///

@@ -188,7 +188,7 @@ impl PoolBuilder {
 
     /// The start method of the workers. Default: the default method.
     pub fn context(mut self, context: &Context) -> Self {
-        self.options.method = Some(context.start_method().into());
+        self.options.method = Some(context.start_method());
         self
     }
 

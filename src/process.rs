@@ -265,7 +265,7 @@ impl<F: Copy + 'static, A> ProcessBuilder<F, A> {
 
     /// The start method. Default: the default method.
     pub fn context(mut self, context: &Context) -> Self {
-        self.options.method = Some(context.start_method().into());
+        self.options.method = Some(context.start_method());
         self
     }
 

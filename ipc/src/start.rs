@@ -46,12 +46,16 @@ use std::sync::Arc;
 use target::Target;
 
 /// How a process comes into being.
+///
+/// Where Python's default depends on version and system, here it is [`ForkServer`](Self::ForkServer), or
+/// [`Spawn`](Self::Spawn) where the kernel lacks what the fork server needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StartMethod {
-    /// A fresh execution of the program: nothing inherited, the slowest.
+    /// The program is executed anew. The slowest; nothing is inherited but the environment and the standard streams.
     Spawn,
-    /// A copy of a helper with one thread, kept for this purpose: the default.
+    /// A helper process with one thread copies itself. As fast as fork, safe in a program with threads, and its cost does
+    /// not depend on the memory that the program uses.
     ForkServer,
 }
 

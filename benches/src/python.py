@@ -1,0 +1,199 @@
+"""CPython's side of the figures: reads requests from standard input, answers on standard output (see python.rs)."""
+
+import multiprocessing
+import os
+import platform
+import shutil
+import statistics
+import sys
+import time
+
+MIB = 1 << 20
+WORKERS = 2
+
+
+def noop():
+    pass
+
+
+def identity(x):
+    return x
+
+
+def idle(connection):
+    """Says that it is there, and waits until the other end is closed."""
+    connection.send(os.getpid())
+    try:
+        connection.recv()
+    except EOFError:
+        pass
+
+
+class Start:
+    """Microseconds from start() to join() returned, the median of n times."""
+
+    def __init__(self, method, heap=0):
+        self.context = multiprocessing.get_context(method)
+        self.heap = bytearray(b"\x01") * (heap * MIB)
+
+    def run(self, n):
+        return statistics.median(self.once() for _ in range(n)) * 1e6
+
+    def once(self):
+        process = self.context.Process(target=noop)
+        begin = time.perf_counter()
+        process.start()
+        process.join()
+        seconds = time.perf_counter() - begin
+        check(process.exitcode, 0)
+        process.close()
+        return seconds
+
+    def end(self):
+        self.heap = None
+
+
+class ChildPss:
+    """KiB of proportional set size of an idle child, the mean of n that are alive together."""
+
+    def __init__(self, method):
+        self.context = multiprocessing.get_context(method)
+
+    def run(self, n):
+        children = [self.child() for _ in range(n)]
+        total = 0
+        for process, here in children:
+            check(here.recv(), process.pid)
+        for process, _ in children:
+            total += pss(process.pid)
+        for process, here in children:
+            here.close()
+            process.join()
+            check(process.exitcode, 0)
+        return total / n
+
+    def child(self):
+        here, there = self.context.Pipe()
+        process = self.context.Process(target=idle, args=(there,))
+        process.start()
+        there.close()
+        return process, here
+
+    def end(self):
+        pass
+
+
+class Pool:
+    """Tasks a second of a pool, with the default context."""
+
+    def __init__(self, verb):
+        self.pool = multiprocessing.Pool(WORKERS)
+        self.verb = verb
+
+    def run(self, n):
+        begin = time.perf_counter()
+        results = self.verb(self.pool, n)
+        seconds = time.perf_counter() - begin
+        check(results == list(range(n)), True)
+        return n / seconds
+
+    def end(self):
+        self.pool.close()
+        self.pool.join()
+
+
+def apply(pool, n):
+    return [pool.apply(identity, (x,)) for x in range(n)]
+
+
+def apply_async(pool, n):
+    handles = [pool.apply_async(identity, (x,)) for x in range(n)]
+    return [handle.get() for handle in handles]
+
+
+def map_chunk1(pool, n):
+    return pool.map(identity, range(n), chunksize=1)
+
+
+def map_auto(pool, n):
+    return pool.map(identity, range(n))
+
+
+FIGURES = {
+    "start.forkserver.total": lambda: Start("forkserver"),
+    "start.spawn.total": lambda: Start("spawn"),
+    "start.default.total.0": lambda: Start("fork"),
+    "start.default.total.500": lambda: Start("fork", heap=500),
+    "start.child_pss": lambda: ChildPss("forkserver"),
+    "pool.apply": lambda: Pool(apply),
+    "pool.apply_async": lambda: Pool(apply_async),
+    "pool.map_chunk1": lambda: Pool(map_chunk1),
+    "pool.map_auto": lambda: Pool(map_auto),
+}
+
+
+def pss(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as rollup:
+        for line in rollup:
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    raise RuntimeError(f"no Pss of process {pid}")
+
+
+def check(have, want):
+    if have != want:
+        raise RuntimeError(f"wrong result: {have!r} instead of {want!r}")
+
+
+def answer(text):
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+class Peer:
+    """Holds the figure that is being measured from its first `run` to `end`."""
+
+    def __init__(self):
+        self.name = None
+        self.figure = None
+
+    def handle(self, request):
+        words = request.split()
+        if words == ["end"]:
+            self.end()
+            return "ended"
+        verb, name, n = words
+        if verb != "run":
+            raise ValueError(f"unknown request {request!r}")
+        if name != self.name:
+            self.end()
+            self.figure = FIGURES[name]()
+            self.name = name
+        return repr(float(self.figure.run(int(n))))
+
+    def end(self):
+        figure, self.name, self.figure = self.figure, None, None
+        if figure is not None:
+            figure.end()
+
+
+def main():
+    peer = Peer()
+    answer("ok " + platform.python_version())
+    for request in sys.stdin:
+        try:
+            answer("ok " + peer.handle(request))
+        except Exception as error:
+            answer("error " + " ".join(f"{type(error).__name__}: {error}".split()))
+    peer.end()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (KeyboardInterrupt, BrokenPipeError):
+        pass
+    finally:
+        # The folder made for this script; none when a person runs it by hand.
+        for folder in sys.argv[1:]:
+            shutil.rmtree(folder, ignore_errors=True)
