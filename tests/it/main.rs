@@ -9,7 +9,27 @@
     clippy::panic,
     reason = "helpers of tests, which may fail loudly"
 )]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::ptr_arg,
+    reason = "a function for another process owns what it is given, or borrows what was decoded"
+)]
 #![allow(unreachable_pub, unnameable_types, reason = "the modules of a test binary have no outside")]
 
+mod family;
 mod support;
 mod support_test;
+
+mod arguments;
+mod endings;
+mod entry;
+mod exit;
+mod hygiene;
+mod library;
+mod pipe;
+mod pool;
+mod pool_death;
+mod pool_errors;
+mod pool_storm;
+mod process;
+mod surroundings;

@@ -1,0 +1,211 @@
+//! What a child finds around it: arguments, environment, standard streams, folder, constructors, descriptors.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File},
+    os::fd::AsRawFd,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use nix::{fcntl::FcntlArg, fcntl::FdFlag, fcntl::fcntl};
+use procession::{Connection, Process, pipe};
+
+use crate::family::{contexts, run, start};
+use crate::support::{fd_table, isolated};
+
+/// T176 (TestFlags.test_flags): what the program was called with is what its children see.
+#[test]
+fn command_line_and_folder_are_those_of_the_parent() {
+    fn surroundings() -> (Vec<String>, PathBuf) {
+        (env::args().collect(), env::current_dir().unwrap())
+    }
+    isolated(|| {
+        for context in &contexts() {
+            assert_eq!(run(context, surroundings, ()), surroundings());
+            assert_eq!(run(context, || run(&contexts()[0], surroundings, ()), ()), surroundings());
+        }
+    });
+}
+
+#[test]
+fn change_of_the_folder_reaches_the_next_spawned_child() {
+    isolated(|| {
+        env::set_current_dir("/").unwrap();
+        assert_eq!(run(&contexts()[0], || env::current_dir().unwrap(), ()), PathBuf::from("/"));
+    });
+}
+
+fn variables() -> Vec<(String, String)> {
+    let mut all: Vec<_> = env::vars().collect();
+    all.sort();
+    all
+}
+
+/// What `exec` would hand on, also when it is not what `std::env` knows.
+fn variables_of_a_program() -> String {
+    let output = Command::new("env").stdin(Stdio::null()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn environment_is_that_of_the_parent_without_any_marker() {
+    isolated(|| {
+        for context in &contexts() {
+            assert_eq!(run(context, variables, ()), variables());
+            let grandchild = run(context, || run(&contexts()[0], variables, ()), ());
+            assert_eq!(grandchild, variables());
+            let program = run(context, variables_of_a_program, ());
+            assert!(program.contains("PATH=") && !program.contains("PROCESSION_START"), "{program}");
+        }
+    });
+}
+
+#[test]
+fn standard_input_of_a_child_is_the_null_device() {
+    fn standard_input() -> (PathBuf, usize) {
+        let read = std::io::read_to_string(std::io::stdin()).unwrap().len();
+        (fs::read_link("/proc/self/fd/0").unwrap(), read)
+    }
+    isolated(|| {
+        for context in &contexts() {
+            assert_eq!(run(context, standard_input, ()), (PathBuf::from("/dev/null"), 0));
+        }
+    });
+}
+
+#[test]
+fn output_of_a_child_goes_where_that_of_the_parent_goes() {
+    isolated(|| {
+        let own = [1, 2].map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")).unwrap());
+        for context in &contexts() {
+            let child = || [1, 2].map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")).unwrap());
+            assert_eq!(run(context, child, ()), own);
+        }
+    });
+}
+
+struct Registered(&'static str);
+
+inventory::collect!(Registered);
+inventory::submit!(Registered("first"));
+inventory::submit!(Registered("second"));
+
+mod further {
+    use super::Registered;
+
+    inventory::submit!(Registered("from a module"));
+}
+
+fn registered() -> Vec<String> {
+    let mut names: Vec<String> = inventory::iter::<Registered>().map(|entry| entry.0.to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn constructors_of_other_crates_have_run_before_the_target() {
+    isolated(|| {
+        assert_eq!(registered(), ["first", "from a module", "second"]);
+        for context in &contexts() {
+            assert_eq!(run(context, registered, ()), registered());
+            assert_eq!(run(context, || run(&contexts()[0], registered, ()), ()), registered());
+        }
+    });
+}
+
+#[test]
+fn statics_are_those_of_a_new_program() {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+    fn count() -> u32 {
+        COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+    isolated(|| {
+        assert_eq!((count(), count()), (1, 2));
+        for context in &contexts() {
+            assert_eq!(run(context, count, ()), 1);
+        }
+    });
+}
+
+/// Sends its descriptors and stays until it is told to go.
+fn report_descriptors(connection: Connection) {
+    connection.send(&fd_table()).unwrap();
+    connection.recv::<()>().unwrap();
+}
+
+/// T19 (_TestProcess.test_child_fd_inflation).
+#[test]
+fn no_child_has_a_descriptor_of_its_siblings() {
+    isolated(|| {
+        for context in &contexts() {
+            let (ends, children): (Vec<_>, Vec<_>) = (0..10)
+                .map(|_| {
+                    let (here, there) = pipe().unwrap();
+                    (here, start(context, report_descriptors, (there,)))
+                })
+                .unzip();
+            let tables: Vec<Vec<(i32, String)>> = ends.iter().map(|end| end.recv().unwrap()).collect();
+            for table in &tables {
+                assert_eq!(table.len(), tables[0].len(), "{table:?} against {:?}", tables[0]);
+                let sockets = table.iter().filter(|(_, link)| link.starts_with("socket:")).count();
+                assert_eq!(sockets, 2, "the start socket and the argument: {table:?}");
+            }
+            ends.iter().for_each(|end| end.send(&()).unwrap());
+            children.iter().for_each(|child: &Process| child.result().unwrap());
+        }
+    });
+}
+
+/// T180 (TestCloseFds.test_closefd).
+#[test]
+fn open_files_of_the_parent_are_not_in_its_children() {
+    isolated(|| {
+        let path = env::temp_dir().join("private");
+        let file = File::create(&path).unwrap();
+        fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        assert!(file.as_raw_fd() > 2);
+        for context in &contexts() {
+            let table = run(context, fd_table, ());
+            let inherited = table.iter().find(|(_, link)| link.ends_with("/private"));
+            assert!(inherited.is_none(), "{table:?}");
+        }
+        fs::remove_file(path).unwrap();
+    });
+}
+
+#[test]
+fn variables_that_are_no_text_arrive_as_they_are() {
+    use std::os::unix::ffi::OsStringExt;
+    fn odd_variable() -> Option<Vec<u8>> {
+        env::var_os("PROCESSION_TEST_ODD").map(OsStringExt::into_vec)
+    }
+    isolated(|| {
+        // Nothing here may call `set_var`, which is unsafe: a program that is started with the variable looks.
+        let odd = OsString::from_vec(b"a\xffb=\n".to_vec());
+        let status = Command::new("/proc/self/exe")
+            .args(["--exact", "surroundings::odd_variable_helper", "--test-threads=1"])
+            .env_remove("PROCESSION_TEST_ROLE")
+            .env("PROCESSION_TEST_ODD", odd)
+            .status();
+        assert!(status.unwrap().success());
+        assert_eq!(odd_variable(), None);
+    });
+}
+
+/// Does nothing unless the test above starts it.
+#[test]
+fn odd_variable_helper() {
+    compare_odd_variable();
+}
+
+fn compare_odd_variable() {
+    use std::os::unix::ffi::OsStringExt;
+    let Some(odd) = env::var_os("PROCESSION_TEST_ODD") else { return };
+    for context in &contexts() {
+        let seen = run(context, || env::var_os("PROCESSION_TEST_ODD").map(OsString::into_vec), ());
+        assert_eq!(seen.as_deref(), Some(&b"a\xffb=\n"[..]));
+    }
+    assert_eq!(odd.into_vec(), b"a\xffb=\n");
+}

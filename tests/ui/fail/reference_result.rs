@@ -1,0 +1,9 @@
+use procession::prelude::*;
+
+fn name() -> &'static str {
+    "bob"
+}
+
+fn main() {
+    let _ = Process::spawn(name, ());
+}
