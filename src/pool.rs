@@ -13,7 +13,7 @@ use std::time::Duration;
 /// A pool of worker processes.
 ///
 /// All workers start with the pool. A worker that ends, whatever ended it, is replaced, and costs only the task in its hands
-/// (with [`retries`](PoolCall::retries), not even that); a panic costs only its item and the worker goes on. Workers that
+/// (and, of hundreds of tasks that take microseconds, some neighbours; with [`retries`](PoolCall::retries) nothing); a panic costs only its item and the worker goes on. Workers that
 /// keep ending before they can work break the pool: every task then fails with [`ErrorKind::PoolBroken`].
 ///
 /// Dropping the pool terminates it, as in Python.

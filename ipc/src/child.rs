@@ -228,6 +228,11 @@ pub fn live_children() -> Vec<Arc<Child>> {
     table.children.clone()
 }
 
+/// Whether `pid` is a child in the table.
+pub(crate) fn is_known(pid: i32) -> bool {
+    lock(&TABLE).children.iter().any(|child| child.pid == pid)
+}
+
 /// Runs at the end of the process: terminates daemons, then joins the others.
 extern "C" fn end_children() {
     // A copy made by a foreign fork shares the handler but has no children of its own.

@@ -143,7 +143,7 @@ impl Pool {
         F: for<'a> Fn(<I::Item as procession_ipc::start::target::Arg<M>>::Param<'a>) -> R + Copy + 'static,
     {
         let id = item_task::<F, I::Item, M, R>(f)?;
-        let job = Job::new(std::any::type_name::<F>());
+        let job = Job::prompt(std::any::type_name::<F>());
         let chunksize = options.chunksize.or(std::num::NonZero::new(1));
         let options = CallOptions { chunksize, ..options };
         let input = items.into_iter();

@@ -143,6 +143,9 @@ impl Batch {
 pub(super) struct Job {
     /// Name of the function, for errors.
     pub(super) task: &'static str,
+    /// Whether workers may hold its replies back, which makes short tasks several times faster: not where each result is
+    /// taken as it comes.
+    pub(super) may_hold: bool,
     state: Mutex<State>,
     arrived: Condvar,
     /// Nobody waits for the rest: tasks that are still queued need not run.
@@ -159,10 +162,20 @@ struct State {
 }
 
 impl Job {
+    /// A job whose replies may be held back.
     pub(super) fn new(task: &'static str) -> Arc<Self> {
+        Self::build(task, true)
+    }
+
+    /// A job whose results are taken as they come.
+    pub(super) fn prompt(task: &'static str) -> Arc<Self> {
+        Self::build(task, false)
+    }
+
+    fn build(task: &'static str, may_hold: bool) -> Arc<Self> {
         let state = State { batch: Batch::default(), done: 0, wake_at: u64::MAX };
         let cancelled = AtomicBool::new(false);
-        Arc::new(Self { task, state: Mutex::new(state), arrived: Condvar::new(), cancelled })
+        Arc::new(Self { task, may_hold, state: Mutex::new(state), arrived: Condvar::new(), cancelled })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

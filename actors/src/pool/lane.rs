@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// Work that is queued at a worker ahead of the task in its hands, so that it never waits for us.
 const AHEAD: Duration = Duration::from_micros(200);
 
+/// The same for short tasks, which are cheaper in larger numbers.
+const AHEAD_IF_SHORT: Duration = Duration::from_millis(1);
+
 /// Tasks on a lane while nothing is known about their length: the one in hand and the next.
 const FEWEST: usize = 2;
 
@@ -25,6 +28,9 @@ const MOST: usize = 2048;
 
 /// A task may hold its reply back while tasks are shorter than this.
 const SHORT: Duration = Duration::from_micros(5);
+
+/// ... and only where at least so many tasks are on the lane: few are not worth what may be lost.
+const DEEP: usize = 128;
 
 /// A lane with more bytes than this waiting to be written takes no more tasks.
 const BACKLOG: usize = 1 << 20;
@@ -116,7 +122,8 @@ impl Lane {
         if self.load == 0 {
             self.pace.restart();
         }
-        let may_hold = self.pace.is_short();
+        let is_deep = self.load + tasks.chunks.len() >= DEEP;
+        let may_hold = tasks.job.may_hold && is_deep && self.pace.is_short();
         for chunk in &mut tasks.chunks {
             chunk.may_hold = may_hold;
             let flags = if may_hold { MAY_HOLD } else { 0 };
@@ -278,7 +285,8 @@ impl Pace {
 
     fn window(&self) -> usize {
         let Some(average) = self.average else { return FEWEST };
-        let fits = AHEAD.as_nanos() as u64 / average.max(1);
+        let ahead = if self.is_short() { AHEAD_IF_SHORT } else { AHEAD };
+        let fits = ahead.as_nanos() as u64 / average.max(1);
         usize::try_from(fits).unwrap_or(MOST).clamp(FEWEST, MOST)
     }
 
@@ -336,7 +344,7 @@ mod tests {
     fn windows_follow_the_pace() {
         let mut pace = Pace::new();
         assert_eq!((pace.window(), pace.is_short()), (FEWEST, false));
-        let table = [(10_000_000, FEWEST, false), (50_000, 4, false), (2_000, 100, true), (1, MOST, true)];
+        let table = [(10_000_000, FEWEST, false), (50_000, 4, false), (2_000, 500, true), (1, MOST, true)];
         for (nanos, window, short) in table {
             pace.average = Some(nanos);
             assert_eq!((pace.window(), pace.is_short()), (window, short), "{nanos}");

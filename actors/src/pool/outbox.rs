@@ -21,7 +21,7 @@ const LOOK_EVERY: usize = 8;
 const FLUSH_AT: usize = 32 * 1024;
 
 /// How often the flusher looks: what is held behind a long task is written within twice this time.
-const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(5);
 
 /// After so many looks in vain, the flusher sleeps until replies are held again.
 const PATIENCE: u32 = 16;

@@ -8,7 +8,10 @@ use crate::codec::{self, CodecError};
 use crate::unwind;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// Exit code after a panic or a failed start, as Python's for an uncaught exception.
 const FAILED: i32 = 1;
@@ -57,9 +60,20 @@ pub(super) fn run_child(socket: &OwnedFd) -> ! {
 fn start(parcel: Parcel) -> Outcome {
     // The arguments may borrow from these bytes for as long as the process lives: it has one message.
     let bytes: &'static [u8] = Vec::leak(parcel.bytes);
+    take_name();
     match adopt(bytes, parcel.handles) {
         Ok((entry, args, handles)) => entry(args, handles),
         Err(error) => not_called(&error),
+    }
+}
+
+/// Shows in process lists as the program that this is, whatever executed it, and no longer as a part of the fork server.
+fn take_name() {
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let file = program.as_deref().and_then(Path::file_name).map(OsStr::as_bytes).unwrap_or_default();
+    // The kernel keeps 15 bytes (prctl(2), PR_SET_NAME).
+    if let Ok(name) = CString::new(&file[..file.len().min(15)]) {
+        let _ = nix::sys::prctl::set_name(&name);
     }
 }
 

@@ -24,9 +24,13 @@ use crate::sys::process::{
 use crate::sys::socket::{packet_pair, peer};
 use crate::{Error, Result, unwind};
 use nix::libc;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// Name of the server and of the child that waits, as process lists show it.
+const NAME: &CStr = c"procession-fork";
 
 /// How long a start waits for a child to leave that the dead server had made.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -56,8 +60,11 @@ pub(super) fn process() -> Result<Made> {
             other => return other,
         }
     }
-    if let Some(lost) = slot.take().filter(|server| server.owner == own) {
-        lost.disown();
+    let lost = slot.take().filter(|server| server.owner == own);
+    if lost.is_some() {
+        // Its start sockets end with it, and so do the children that wait at them.
+        drop(lost);
+        reap_strays();
     }
     let server = slot.insert(launch()?);
     server.take().map_err(|error| match error {
@@ -82,20 +89,6 @@ impl Server {
                 continue;
             }
             return Ok((pid, pidfd, next));
-        }
-    }
-
-    /// The server is dead. If it had made a child that it did not tell of, that one must not stay behind as a zombie.
-    fn disown(self) {
-        let Some(next) = self.next else { return };
-        // The other end is held by that child alone, if there is one: this ends with its greeting, or at once.
-        let greeting = Parcel::receive(&next).ok().filter(|parcel| parcel.kind == Kind::Hello);
-        let Some(pid) = greeting.and_then(|parcel| parcel.as_number()) else { return };
-        drop(next);
-        if let Ok(pidfd) = pidfd_open(pid) {
-            let child = Child::register(pid, pidfd, "unused child", true, Vec::new());
-            // It leaves when its start socket ends. If it takes its time, a later start reaps it.
-            let _ = child.wait(Some(Instant::now() + PATIENCE));
         }
     }
 
@@ -140,10 +133,25 @@ fn launch() -> Result<Server> {
     }
 }
 
+/// Reaps children that a dead server had made and not told of: they have its name, and nobody else's child has.
+fn reap_strays() {
+    for pid in crate::sys::process::children_named(NAME) {
+        let Ok(pidfd) = pidfd_open(pid) else { continue };
+        if crate::child::is_known(pid) {
+            continue;
+        }
+        let child = Child::register(pid, pidfd, "unused child", true, Vec::new());
+        // It leaves when its start socket ends. If it takes its time, a later start reaps it.
+        let _ = child.wait(Some(Instant::now() + PATIENCE));
+    }
+}
+
 /// The whole life of the server process.
 pub(super) fn serve(socket: &OwnedFd) -> ! {
     // Ctrl-C reaches the whole foreground group; the server goes on for whoever survives it.
     let _ = set_disposition(libc::SIGINT, Disposition::Ignore);
+    // Copies inherit the name, and take their own when they have something to do.
+    let _ = nix::sys::prctl::set_name(NAME);
     // Once here, instead of once in each copy.
     unwind::install_hook();
     let thread_id = match thread_id_address() {
@@ -190,7 +198,5 @@ fn become_child(server_socket: &OwnedFd, start: &OwnedFd) -> ! {
     // Only the number is closed; `serve`'s frame, which owns it, is never returned to.
     let _ = nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(server_socket));
     let _ = set_disposition(libc::SIGINT, Disposition::Default);
-    // If the server dies before it tells of us, this does.
-    let _ = Parcel::number(Kind::Hello, nix::unistd::getpid().as_raw()).send(start);
     bootstrap::run_child(start)
 }

@@ -94,11 +94,7 @@ impl Reply {
         let Some(socket) = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return Ok(None);
         };
-        let mut parcel = Parcel::try_receive(&socket)?;
-        if parcel.as_ref().is_some_and(|parcel| parcel.kind == Kind::Hello) {
-            parcel = Parcel::try_receive(&socket)?;
-        }
-        let Some(parcel) = parcel else { return Ok(None) };
+        let Some(parcel) = Parcel::try_receive(&socket)? else { return Ok(None) };
         match parcel.kind {
             Kind::Value => Ok(Some(Ok(read_value(&parcel.bytes, parcel.handles)?))),
             Kind::Failure => Ok(Some(Err(codec::decode(&parcel.bytes)?))),

@@ -47,14 +47,12 @@ pub(super) enum Kind {
     Value = 7,
     /// From a child: why there is none.
     Failure = 8,
-    /// From a child of the fork server, first of all: its pid.
-    Hello = 9,
 }
 
 impl Kind {
     fn from_number(number: u32) -> Option<Self> {
-        use Kind::{BecomeChild, BecomeServer, Done, Failure, Fork, Hello, Refused, Start, Value};
-        [BecomeChild, BecomeServer, Start, Fork, Done, Refused, Value, Failure, Hello]
+        use Kind::{BecomeChild, BecomeServer, Done, Failure, Fork, Refused, Start, Value};
+        [BecomeChild, BecomeServer, Start, Fork, Done, Refused, Value, Failure]
             .into_iter()
             .find(|&kind| kind as u32 == number)
     }
@@ -228,7 +226,7 @@ mod tests {
     fn a_reset_does_not_hide_what_was_sent_before() {
         let (a, b) = socket::packet_pair().unwrap();
         Parcel::bare(Kind::Start).send(&a).unwrap();
-        Parcel::number(Kind::Hello, 7).send(&b).unwrap();
+        Parcel::number(Kind::Value, 7).send(&b).unwrap();
         drop(a);
         assert_eq!(Parcel::receive(&b).unwrap().kind, Kind::Start);
         assert!(matches!(Parcel::receive(&b), Err(Error::Disconnected)));

@@ -134,7 +134,6 @@ pub trait Target<A, M>: Copy + 'static {
 
 macro_rules! target {
     ($($arg:ident $marker:ident $slot:ident),*) => {
-        #[diagnostic::do_not_recommend]
         #[allow(non_snake_case)]
         impl<Func, Out, $($arg, $marker),*> Target<($($arg,)*), ($($marker,)*)> for Func
         where

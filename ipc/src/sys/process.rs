@@ -177,6 +177,25 @@ fn signal_set(signals: &[c_int]) -> io::Result<libc::sigset_t> {
     Ok(set)
 }
 
+/// Children of this process, zombies too, whose name is `name` (proc_pid_stat(5)). Reads all of /proc: for rare cases.
+#[must_use]
+pub fn children_named(name: &CStr) -> Vec<i32> {
+    let own = std::process::id().to_string();
+    let is_ours = |pid: &i32| {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // "pid (name) state parent ...": the name may hold anything, also a parenthesis.
+        let (Some(open), Some(close)) =
+            (stat.iter().position(|&b| b == b'('), stat.iter().rposition(|&b| b == b')'))
+        else {
+            return false;
+        };
+        let parent = stat[close + 1..].split(|&b| b == b' ').nth(2);
+        stat.get(open + 1..close) == Some(name.to_bytes()) && parent == Some(own.as_bytes())
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+}
+
 /// What [`clone_sibling`] returned into.
 #[derive(Debug)]
 pub enum Cloned {
