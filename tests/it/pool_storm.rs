@@ -260,3 +260,18 @@ fn terminate_while_workers_die_settles_everything() {
         }
     });
 }
+
+/// Tasks that nobody waits for any more are dropped, and do not keep a closed pool from ending.
+#[test]
+fn close_and_join_after_an_endless_imap_was_dropped() {
+    isolated(|| {
+        for _ in 0..30 {
+            for pool in pools(2) {
+                let firsts: Vec<u64> = pool.imap(square, 1..).unwrap().take(3).map(Result::unwrap).collect();
+                assert_eq!(firsts, [1, 4, 9]);
+                pool.close();
+                pool.join().unwrap();
+            }
+        }
+    });
+}

@@ -49,11 +49,26 @@ impl Driver<'_> {
 
     /// Gives tasks to lanes. `false` when the pool needs no driver any more.
     fn fill(&mut self) -> bool {
-        if !self.take() {
-            return false;
+        loop {
+            if !self.take() {
+                return false;
+            }
+            self.assign();
+            if !self.retire_empty() {
+                return true;
+            }
         }
-        self.assign();
-        true
+    }
+
+    /// Gives back lanes that got no task, since nobody waits for those that were queued any more: nothing would come from
+    /// them, and the pool is not done while they are here.
+    fn retire_empty(&mut self) -> bool {
+        let empty: Vec<Lane> = self.lanes.extract_if(.., |lane| lane.load() == 0).collect();
+        let any = !empty.is_empty();
+        if any {
+            self.shared.lock().idle.extend(empty);
+        }
+        any
     }
 
     /// Takes tasks, and lanes to put them on, out of the shared state.
