@@ -1,6 +1,6 @@
 //! The start method `forkserver`: a helper with one thread copies itself for us.
 //!
-//! The server is this program, executed once and taken over before `main`; it runs nothing but [`serve`]. A request
+//! The server is this program, executed once and taken over before `main`; it runs nothing but `serve`. A request
 //! carries the new child's start socket; the server clones itself with CLONE_PARENT, so the child is *ours* (we wait
 //! for it, its parent is us) and sends back pid and pidfd. Nothing of the task goes through the server.
 //!

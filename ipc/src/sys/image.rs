@@ -1,6 +1,6 @@
 //! The main program's image in memory: where it starts, which constructors it has, which build it is.
 //!
-//! A function travels between processes as an offset from [`Image::base`]. Parent and child execute the same inode, so
+//! A function travels between processes as an offset from the image's base. Parent and child execute the same inode, so
 //! the offset means the same thing in both; the checks here turn the cases where it does not into errors.
 
 use nix::libc::{self, c_char, c_int, c_void};
