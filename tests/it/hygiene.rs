@@ -224,6 +224,10 @@ fn starts_go_on_while_fork_servers_are_killed() {
             done.store(true, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(sums, [0, 300, 600, 900]);
         });
+        eventually("a later start reaps a server that was killed after the last one", || {
+            start_patiently(context, 0);
+            !children_of(own_pid()).iter().any(|child| child.state == 'Z')
+        });
     });
 }
 
