@@ -39,6 +39,15 @@ struct Driver<'a> {
     spin: Spin,
 }
 
+/// Whatever ends the driver, also a panic: nobody waits for tasks that it still had.
+impl Drop for Driver<'_> {
+    fn drop(&mut self) {
+        let state = self.shared.lock();
+        self.backlog.drain().for_each(|tasks| state.fail_stopped(&tasks, 0));
+        self.lanes.drain(..).for_each(|mut lane| state.fail_wreck(&mut lane));
+    }
+}
+
 impl Driver<'_> {
     fn run(&mut self) {
         while self.fill() {
@@ -76,11 +85,7 @@ impl Driver<'_> {
         let mut state = self.shared.lock();
         state.driver_sleeps = false;
         match state.phase {
-            Phase::Stopped(_) => {
-                self.backlog.drain().for_each(|tasks| state.fail_stopped(&tasks, 0));
-                self.lanes.drain(..).for_each(|mut lane| state.fail_wreck(&mut lane));
-                return false;
-            }
+            Phase::Stopped(_) => return false,
             Phase::Closing if self.is_done(&state) => {
                 // The end of its stream ends a worker.
                 state.idle.drain(..).for_each(|lane| lane.stream.hang_up());

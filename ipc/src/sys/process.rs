@@ -311,12 +311,3 @@ pub fn at_exit(handler: extern "C" fn()) -> io::Result<()> {
         _ => Err(Errno::ENOMEM.into()),
     }
 }
-
-/// Makes this process adopt the orphans among its descendants; used by tests.
-///
-/// # Errors
-///
-/// The kernel's answer to prctl(2).
-pub fn become_subreaper() -> io::Result<()> {
-    Ok(nix::sys::prctl::set_child_subreaper(true)?)
-}
