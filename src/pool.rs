@@ -1,6 +1,6 @@
 //! Pools: worker processes that call functions again and again.
 
-use crate::progress::Progress;
+use crate::progress::{Label, Progress};
 use crate::{Context, Error, ErrorKind, Result};
 use procession_actors::pool as actors;
 use procession_ipc::codec::Wire;
@@ -237,7 +237,7 @@ pub struct PoolCall<'p> {
     pool: &'p Pool,
     chunksize: Option<usize>,
     retries: u32,
-    progress: Option<String>,
+    progress: Option<Label>,
 }
 
 impl PoolCall<'_> {
@@ -258,7 +258,7 @@ impl PoolCall<'_> {
 
     /// Shows a progress bar with this label, on standard error if that is a terminal.
     pub fn progress(mut self, label: impl Into<String>) -> Self {
-        self.progress = Some(label.into());
+        self.progress = Some(Label::new(label.into()));
         self
     }
 
@@ -367,7 +367,7 @@ impl PoolCall<'_> {
 
     fn bar(&self, hint: (usize, Option<usize>)) -> Option<Progress> {
         let total = hint.1.filter(|&high| high == hint.0).map(|total| total as u64);
-        self.progress.as_ref().map(|label| Progress::new(label, total))
+        self.progress.as_ref().map(|label| label.draw(total))
     }
 }
 
