@@ -13,7 +13,7 @@ mod it {
     pub mod support;
 }
 
-use it::support::{children_of, eventually, is_gone, isolated, kill9, process};
+use it::support::{children_of, eventually, example_file, is_gone, isolated, kill9, process};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
@@ -210,7 +210,7 @@ struct Run(Child);
 
 impl Run {
     fn start(folder: &Path, options: &[&str]) -> Self {
-        let mut command = Command::new(program());
+        let mut command = Command::new(example_file("wordcount", "wordcount"));
         command.arg(folder).args(options);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(command.spawn().unwrap())
@@ -288,16 +288,4 @@ impl Outcome {
         let paths = lines.map(|line| line.split_once(": ").unwrap().0);
         paths.map(|path| path.rsplit('/').next().unwrap().to_owned()).collect()
     }
-}
-
-/// The example, which `cargo test` builds beside the test binaries.
-fn program() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let program = own.ancestors().nth(2).unwrap().join("examples/wordcount");
-    assert!(
-        program.is_file(),
-        "{} is missing: run `cargo build --example wordcount` first",
-        program.display()
-    );
-    program
 }

@@ -2,11 +2,11 @@
 
 use std::{
     env, fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
-use crate::support::{isolated, python};
+use crate::support::{example_file, isolated, python};
 
 /// Loads the plugin and calls it. Each start of it leaves a byte in a file, so that a second one would be seen.
 const HOST: &str = r#"
@@ -42,31 +42,16 @@ for what in range(4):
     print(f"{code}: {text.value.decode()}")
 "#;
 
-/// The example `plugin`. `cargo test` builds it along; where only this binary was asked for, it is built now.
-fn plugin() -> PathBuf {
-    let own = env::current_exe().unwrap();
-    let profile = own.parent().and_then(Path::parent).unwrap();
-    let library = profile.join("examples/libplugin.so");
-    if !library.exists() {
-        let release = profile.ends_with("release").then_some("--release");
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--example", "plugin", "--manifest-path"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-            .arg("--target-dir")
-            .arg(profile.parent().unwrap())
-            .args(release)
-            .stdin(Stdio::null())
-            .status();
-        assert!(status.unwrap().success());
-    }
-    library
-}
-
 /// Runs a host, which calls the plugin in four ways; each is refused by name, and the host has run once.
 #[track_caller]
 fn assert_refused(host: &mut Command, starts: &Path) {
-    let output =
-        host.arg(plugin()).arg(starts).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+    let output = host
+        .arg(example_file("plugin", "libplugin.so"))
+        .arg(starts)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{:?}: {text}", output.status);
     assert_eq!(text.lines().count(), 4, "{text}");

@@ -32,4 +32,5 @@ mod pool_death;
 mod pool_errors;
 mod pool_storm;
 mod process;
+mod programs;
 mod surroundings;

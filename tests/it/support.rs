@@ -23,6 +23,7 @@
 mod dump;
 mod names;
 mod procfs;
+mod program;
 mod warden;
 
 use std::{
@@ -46,6 +47,7 @@ use nix::{
 };
 
 pub use procfs::{ProcessState, children_of, descendants_of, process};
+pub use program::{file as example_file, printed};
 
 /// `warden` or `body`; the outer process has none.
 const ROLE: &str = "PROCESSION_TEST_ROLE";
