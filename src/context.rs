@@ -1,8 +1,14 @@
-//! Start methods, and contexts that carry one.
+//! Start methods, the default among them, and contexts that carry one.
 
-pub use procession_ipc::start::StartMethod;
+use crate::{Pool, PoolBuilder, Process, ProcessBuilder, Result, Target, Wire};
+use procession_ipc::start::method;
+
+pub use procession_ipc::start::{StartMethod, UnknownStartMethod};
 
 /// A start method for everything that is started with it. Libraries take one instead of choosing for the program.
+///
+/// Contexts with different methods may be used side by side, and what they start may share everything; in Python some
+/// objects of one are no use in another.
 ///
 /// # Examples
 ///
@@ -10,8 +16,13 @@ pub use procession_ipc::start::StartMethod;
 /// use procession::prelude::*;
 ///
 /// let context = Context::new(StartMethod::Spawn);
-/// let process = Process::builder(|| 7_u8).context(&context).start()?;
+/// let process = context.spawn(|| 7_u8, ())?;
 /// assert_eq!(process.result()?, 7);
+/// let pool = context.pool().processes(2).start()?;
+/// assert_eq!(pool.map(|x: u8| x * x, [3, 4])?, [9, 16]);
+///
+/// let context = Context::new("forkserver".parse()?);
+/// assert_eq!(context.builder(|| 7_u8).name("seven").start()?.result()?, 7);
 /// # Ok::<(), Error>(())
 /// ```
 #[doc(alias = "get_context")]
@@ -27,10 +38,107 @@ impl Context {
         Self { method }
     }
 
+    /// The context of the default start method, which is decided from now on.
+    ///
+    /// As Python's `get_context()` without a name.
+    #[must_use]
+    pub fn current() -> Self {
+        Self::new(start_method())
+    }
+
     /// The start method.
     #[doc(alias = "get_start_method")]
     #[must_use]
     pub fn start_method(&self) -> StartMethod {
         self.method
     }
+
+    /// Runs `f(args)` in a new process, as [`Process::spawn`] with this start method.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::spawn`]; [`ErrorKind::NotSupported`](crate::ErrorKind::NotSupported).
+    pub fn spawn<F, A, M>(&self, f: F, args: A) -> Result<Process<F::Output>>
+    where
+        F: Target<A, M, Output: Wire>,
+    {
+        self.builder(f).args(args).start()
+    }
+
+    /// Begins to describe a process, as [`Process::builder`] with this start method.
+    pub fn builder<F: Copy + 'static>(&self, f: F) -> ProcessBuilder<F, ()> {
+        Process::builder(f).context(self)
+    }
+
+    /// Begins to describe a pool, as [`Pool::builder`] with this start method.
+    pub fn pool(&self) -> PoolBuilder {
+        Pool::builder().context(self)
+    }
 }
+
+/// Decides on the default start method of this process, once; its children begin with the method that started them.
+///
+/// For the program itself, in `main`, before anything is started: a library takes a [`Context`].
+///
+/// # Errors
+///
+/// [`ErrorKind::MethodDecided`](crate::ErrorKind::MethodDecided) if it is decided already, by this function or because
+/// the default was used; [`ErrorKind::NotSupported`](crate::ErrorKind::NotSupported).
+///
+/// # Examples
+///
+/// ```
+/// use procession::prelude::*;
+///
+/// set_start_method(StartMethod::Spawn)?;
+/// assert_eq!(start_method(), StartMethod::Spawn);
+/// let error = set_start_method(StartMethod::ForkServer).unwrap_err();
+/// assert_eq!(error.kind(), &ErrorKind::MethodDecided { method: "spawn" });
+/// # Ok::<(), Error>(())
+/// ```
+pub fn set_start_method(method: StartMethod) -> Result<()> {
+    Ok(method::set_default(method)?)
+}
+
+/// Decides on the default start method of this process, whatever it was; `None` makes it open again.
+///
+/// Python's `set_start_method(method, force=True)`. What runs already is not touched.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotSupported`](crate::ErrorKind::NotSupported).
+pub fn force_start_method(method: impl Into<Option<StartMethod>>) -> Result<()> {
+    Ok(method::force_default(method.into())?)
+}
+
+/// The default start method of this process; from now on it is decided.
+#[doc(alias = "get_start_method")]
+pub fn start_method() -> StartMethod {
+    method::default()
+}
+
+/// The default start method of this process, if it is decided: by [`set_start_method`], or by the first use.
+///
+/// Python's `get_start_method(allow_none=True)`.
+#[must_use]
+pub fn decided_start_method() -> Option<StartMethod> {
+    method::decided()
+}
+
+/// The start methods that can work on this system, the default first.
+#[doc(alias = "get_all_start_methods")]
+#[must_use]
+pub fn all_start_methods() -> Vec<StartMethod> {
+    method::supported()
+}
+
+/// Number of processors of this machine that are online, whether or not this process may use them.
+///
+/// [`std::thread::available_parallelism`] says how many it may use, which is what a [`Pool`] starts with.
+#[must_use]
+pub fn cpu_count() -> usize {
+    procession_ipc::sys::process::online_processors()
+}
+
+/// Does nothing: started processes take over before `main`, so frozen programs need no help.
+pub fn freeze_support() {}

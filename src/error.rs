@@ -4,6 +4,7 @@ use procession_actors::Error as ActorError;
 use procession_ipc::Error as IpcError;
 use procession_ipc::child::ExitStatus;
 use procession_ipc::codec::CodecError;
+use procession_ipc::start::UnknownStartMethod;
 use procession_ipc::start::outcome::Failure;
 use std::fmt;
 use std::time::Duration;
@@ -184,6 +185,20 @@ pub enum ErrorKind {
         want: u64,
     },
 
+    /// The default start method is decided already: it was set, or used.
+    #[error(
+        "the start method of this process is `{method}` already: choose before the first process is started, \
+         or give a context to what is started"
+    )]
+    MethodDecided {
+        /// The method that it is.
+        method: &'static str,
+    },
+
+    /// There is no start method of this name.
+    #[error(transparent)]
+    UnknownStartMethod(UnknownStartMethod),
+
     /// The start method cannot work here.
     #[error("start method `{method}` is not supported here: {reason}")]
     NotSupported {
@@ -319,6 +334,7 @@ fn kind_of(error: &IpcError) -> ErrorKind {
         }
         IpcError::Codec(error) => ErrorKind::Codec { reason: error.to_string() },
         IpcError::Os { .. } => ErrorKind::Os { doing: error.to_string() },
+        IpcError::MethodDecided { method } => ErrorKind::MethodDecided { method },
         IpcError::NotSupported { method, reason } => {
             ErrorKind::NotSupported { method, reason: reason.clone() }
         }
@@ -337,6 +353,12 @@ impl From<IpcError> for Error {
             face.0.source = Some(Box::new(source));
         }
         face
+    }
+}
+
+impl From<UnknownStartMethod> for Error {
+    fn from(error: UnknownStartMethod) -> Self {
+        Self::new(ErrorKind::UnknownStartMethod(error))
     }
 }
 

@@ -47,7 +47,10 @@ mod process;
 mod progress;
 
 pub use connection::{Connection, pipe};
-pub use context::{Context, StartMethod};
+pub use context::{
+    Context, StartMethod, UnknownStartMethod, all_start_methods, cpu_count, decided_start_method,
+    force_start_method, freeze_support, set_start_method, start_method,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder, PoolCall};
 pub use process::{Orphan, Process, ProcessBuilder};

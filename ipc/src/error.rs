@@ -34,6 +34,16 @@ pub enum Error {
         reason: String,
     },
 
+    /// The default start method is decided already.
+    #[error(
+        "the start method of this process is `{method}` already: choose before the first process is started, \
+         or give a context to what is started"
+    )]
+    MethodDecided {
+        /// The method that it is.
+        method: &'static str,
+    },
+
     /// The function, or this library itself, is not part of the main program's image.
     #[error(
         "{what} lives in `{library}`, not in the main program, so a new process could not find it: \

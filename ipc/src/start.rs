@@ -20,6 +20,7 @@
 //! - whoever is missing something says so in the result parcel, as data ([`outcome::Failure`]).
 
 pub mod forkserver;
+pub mod method;
 pub mod outcome;
 pub mod target;
 
@@ -34,7 +35,8 @@ mod step;
 mod task;
 
 pub use descriptor::assert_inside_main_image;
-pub use identity::{Identity, identity};
+pub use identity::{Identity, Origin, identity, origin};
+pub use method::{StartMethod, UnknownStartMethod};
 pub use outcome::Reply;
 pub use task::{ReplyForm, Results, TaskEntry, TaskId, item_task, read_reply, task_of, tuple_task};
 
@@ -45,35 +47,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use target::Target;
 
-/// How a process comes into being.
-///
-/// Where Python's default depends on version and system, here it is [`ForkServer`](Self::ForkServer), or
-/// [`Spawn`](Self::Spawn) where the kernel lacks what the fork server needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum StartMethod {
-    /// The program is executed anew. The slowest; nothing is inherited but the environment and the standard streams.
-    Spawn,
-    /// A helper process with one thread copies itself. As fast as fork, safe in a program with threads, and its cost does
-    /// not depend on the memory that the program uses.
-    ForkServer,
-}
-
-impl StartMethod {
-    /// The name Python gives it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Spawn => "spawn",
-            Self::ForkServer => "forkserver",
-        }
-    }
-}
-
 /// How a process shall be started.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Start method; `None` takes the fork server, or spawn where the kernel does not support it.
+    /// Start method; `None` takes the default of this process.
     pub method: Option<StartMethod>,
     /// Name and place in the family.
     pub identity: Identity,
@@ -124,13 +101,16 @@ fn start_encoded(entry: u64, args: &[u8], mut handles: Vec<OwnedFd>, plan: &Plan
     Ok(Started { child, reply: Reply::new(socket) })
 }
 
-fn make_process(method: Option<StartMethod>) -> Result<(i32, OwnedFd, OwnedFd)> {
-    match method {
-        Some(StartMethod::Spawn) => spawn::process(entry::Role::Child),
-        Some(StartMethod::ForkServer) => forkserver::process(),
-        None => match forkserver::process() {
-            Err(Error::NotSupported { .. }) => spawn::process(entry::Role::Child),
-            other => other,
-        },
+fn make_process(plan: Option<StartMethod>) -> Result<(i32, OwnedFd, OwnedFd)> {
+    let method = plan.unwrap_or_else(method::default);
+    let made = match method {
+        StartMethod::Spawn => spawn::process(entry::Role::Child),
+        StartMethod::ForkServer => forkserver::process(),
+    };
+    match made {
+        Err(Error::NotSupported { .. }) if plan.is_none() && method::falls_back(method) => {
+            spawn::process(entry::Role::Child)
+        }
+        other => other,
     }
 }

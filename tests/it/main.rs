@@ -21,6 +21,7 @@ mod support;
 mod support_test;
 
 mod arguments;
+mod context;
 mod endings;
 mod entry;
 mod exit;

@@ -293,6 +293,13 @@ pub fn set_disposition(signal: i32, disposition: Disposition) -> io::Result<()> 
     if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Number of processors that are online (sysconf(3)); at least 1.
+#[must_use]
+pub fn online_processors() -> usize {
+    let count = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+    count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0).max(1)
+}
+
 /// Ends this process at once: no exit handlers, no destructors, no flush.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: takes an integer and does not return.
