@@ -87,6 +87,22 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// A child that cannot work under its supervisor.
+    #[error("child `{id}` cannot be supervised: {reason}")]
+    BadChild {
+        /// Its id.
+        id: String,
+        /// What is wrong, and what to do.
+        reason: &'static str,
+    },
+
+    /// Two children with the same id.
+    #[error("there are two children `{id}`: give each its own id")]
+    DuplicateChild {
+        /// The id.
+        id: String,
+    },
+
     /// The result of a task arrived, but could not be read.
     #[error("the result of the task ({task}) from worker process {pid} could not be read")]
     BadReply {

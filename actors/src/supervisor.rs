@@ -1,3 +1,8 @@
-//! What supervision decides, as pure functions; who acts on it are the actors.
+//! Supervision with OTP's meaning: what it decides, as pure functions. Who acts on it are the actors.
 
 pub mod intensity;
+pub mod spec;
+pub mod strategy;
+
+#[cfg(test)]
+mod suite;

@@ -4,11 +4,12 @@
 //! included, lie within the last `period`. One more, and the supervisor gives up: a child that always dies ends in an error,
 //! never in a storm of new processes.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// The limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intensity {
     /// Restarts that are still allowed within the period.
     pub restarts: u32,

@@ -1,0 +1,172 @@
+//! What a supervisor is told about itself and its children: plain data, with OTP's words and defaults.
+
+use super::intensity::Intensity;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// Separates the ids in the path of a child of a nested supervisor, as in `inner/counter`.
+pub const PATH_SEPARATOR: char = '/';
+
+/// Which children are restarted when one has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// Only that one: children do not need each other. OTP's default.
+    #[default]
+    OneForOne,
+    /// All: the others are stopped first, from the last to the first.
+    OneForAll,
+    /// That one and all after it: those before do not need it.
+    RestForOne,
+}
+
+/// When a child that has ended is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Restart {
+    /// Always. OTP's default.
+    #[default]
+    Permanent,
+    /// When it ended abnormally: by a panic, a signal, or an exit code other than 0.
+    Transient,
+    /// Never: a temporary child is forgotten when it has ended, whatever ended it.
+    Temporary,
+}
+
+/// How a child is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Shutdown {
+    /// At once, by SIGKILL (OTP's `brutal_kill`).
+    Kill,
+    /// It is asked to end, and killed when it has not ended after this time. OTP's default for workers is 5 s.
+    After(Duration),
+    /// It is asked to end, and has all the time it wants (OTP's `infinity`, the default for supervisors).
+    Unlimited,
+}
+
+impl From<Duration> for Shutdown {
+    fn from(time: Duration) -> Self {
+        Self::After(time)
+    }
+}
+
+/// Whether a supervisor ends by itself when its work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum AutoShutdown {
+    /// It does not. OTP's default.
+    #[default]
+    Never,
+    /// When one of its significant children has ended and is not to be restarted.
+    AnySignificant,
+    /// When the last of its significant children has.
+    AllSignificant,
+}
+
+/// What a child is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A process that does something.
+    Worker,
+    /// A process that supervises others.
+    Supervisor,
+}
+
+/// How one child is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// What it is.
+    pub kind: Kind,
+    /// When it is started again.
+    pub restart: Restart,
+    /// How it is stopped.
+    pub shutdown: Shutdown,
+    /// Whether its end may end the supervisor, see [`AutoShutdown`].
+    pub significant: bool,
+}
+
+impl Rules {
+    /// OTP's defaults.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        let shutdown = match kind {
+            Kind::Worker => Shutdown::After(Duration::from_secs(5)),
+            Kind::Supervisor => Shutdown::Unlimited,
+        };
+        Self { kind, restart: Restart::default(), shutdown, significant: false }
+    }
+}
+
+/// How a supervisor treats its children together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flags {
+    /// Which children are restarted when one has ended.
+    pub strategy: Strategy,
+    /// How many restarts are too many.
+    pub intensity: Intensity,
+    /// Whether it ends by itself.
+    pub auto_shutdown: AutoShutdown,
+}
+
+/// OTP's defaults: one for one, and one restart in five seconds.
+impl Default for Flags {
+    fn default() -> Self {
+        let intensity = Intensity { restarts: 1, period: Duration::from_secs(5) };
+        Self { strategy: Strategy::default(), intensity, auto_shutdown: AutoShutdown::default() }
+    }
+}
+
+impl Flags {
+    /// Refuses flags that cannot work.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Zero`] for a period of no time.
+    pub fn check(&self) -> Result<()> {
+        if self.intensity.period.is_zero() {
+            return Err(Error::Zero { what: "a supervisor's period in nanoseconds" });
+        }
+        Ok(())
+    }
+
+    /// Refuses a child that cannot work under these flags.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadChild`] for an id that is empty or looks like a path, and for a significant child that is permanent, or
+    /// whose supervisor never ends by itself.
+    pub fn check_child(&self, id: &str, rules: &Rules) -> Result<()> {
+        let reason = if id.is_empty() {
+            "its id is empty"
+        } else if id.contains(PATH_SEPARATOR) {
+            "`/` in an id would make a path of it"
+        } else if rules.significant && self.auto_shutdown == AutoShutdown::Never {
+            "it is significant, but its supervisor never shuts down by itself: set `auto_shutdown`"
+        } else if rules.significant && rules.restart == Restart::Permanent {
+            "it is significant, but a permanent child never ends for good: make it transient or temporary"
+        } else {
+            return Ok(());
+        };
+        Err(Error::BadChild { id: id.to_owned(), reason })
+    }
+
+    /// Refuses children that cannot work together under these flags.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`check_child`](Self::check_child); [`Error::DuplicateChild`] for an id that is there twice.
+    pub fn check_children<'a>(&self, children: impl IntoIterator<Item = (&'a str, &'a Rules)>) -> Result<()> {
+        let mut ids = HashSet::new();
+        for (id, rules) in children {
+            self.check_child(id, rules)?;
+            if !ids.insert(id) {
+                return Err(Error::DuplicateChild { id: id.to_owned() });
+            }
+        }
+        Ok(())
+    }
+}
