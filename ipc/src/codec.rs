@@ -27,6 +27,7 @@ mod bulk;
 mod guard;
 mod handles;
 mod native;
+mod scribe;
 
 use std::any::type_name;
 use std::cell::RefCell;
@@ -36,6 +37,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use guard::{Borrowed, Copied, Fault, Guard, Kind};
+use scribe::Scribe;
 
 pub use guard::{FREE_ELEMENTS, MAX_DEPTH};
 pub use handles::{
@@ -88,7 +90,7 @@ pub enum CodecError {
     /// The value is nested too deeply.
     #[error("`{type_name}` is nested deeper than {limit} levels: keep a long chain in a `Vec`")]
     TooDeep {
-        /// The type that was to be read.
+        /// The type that was to be written or read.
         type_name: &'static str,
         /// [`MAX_DEPTH`].
         limit: usize,
@@ -147,7 +149,7 @@ const NO_LENGTH: &str = "its length is not known before it is written, as with `
 /// # Errors
 ///
 /// [`CodecError::Encode`] if the type's `Serialize` fails, [`CodecError::NotRoundTrip`] if it does not know its length
-/// (`#[serde(flatten)]`).
+/// (`#[serde(flatten)]`) or leaves out a field (`#[serde(skip_serializing_if)]`), [`CodecError::TooDeep`].
 ///
 /// # Examples
 ///
@@ -170,7 +172,7 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
 #[inline]
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let start = out.len();
-    native::write(value, out).map_err(|fault| {
+    value.serialize(&mut Scribe::new(out)).map_err(|fault| {
         out.truncate(start);
         encode_error(fault, type_name::<T>())
     })
@@ -280,8 +282,8 @@ where
 ///
 /// Serde lets a type be written in ways that a compact format cannot read. Found here, it is an error of the caller
 /// who sends the value; found later, of another process. The first value of each pair of types is decoded on each
-/// thread; after it has passed, the check is one look-up. One value is a sample: a field that is skipped in later
-/// values only is not found.
+/// thread; after it has passed, the check is one look-up. One value is a sample; what a later value may
+/// leave out is found when that one is encoded.
 ///
 /// The check passes undecided where it cannot know: at a part that insists on borrowing (`&'static str`: the bytes
 /// do not live that long), at a descriptor, and wherever [`end_check`] is asked.
@@ -353,7 +355,7 @@ fn check_now<T: ?Sized, O: Deserialize<'static>>(bytes: &[u8]) -> Result<(), Cod
                 return Err(CodecError::TooDeep { type_name: type_name::<T>(), limit: MAX_DEPTH });
             }
             Kind::TooLong { claimed, .. } => mismatch::<O>(&format!("a length of {claimed} is found")),
-            Kind::NoLength => NO_LENGTH.to_owned(),
+            other => mismatch::<O>(&format!("{other:?}")),
         },
     };
     Err(CodecError::NotRoundTrip { type_name: type_name::<T>(), hint })
@@ -367,10 +369,23 @@ fn mismatch<O>(reason: &str) -> String {
     )
 }
 
+fn left_out(field: &str) -> String {
+    format!(
+        "the field `{field}` was left out, as with `#[serde(skip_serializing_if = ..)]`, and the reader would not know; \
+         drop the attribute, or send the value as a string of JSON"
+    )
+}
+
 #[cold]
 fn encode_error(fault: Fault, type_name: &'static str) -> CodecError {
     match fault.into_kind() {
         Kind::NoLength => CodecError::NotRoundTrip { type_name, hint: NO_LENGTH.to_owned() },
+        Kind::Skipped(field) => CodecError::NotRoundTrip { type_name, hint: left_out(field) },
+        Kind::TooDeep => CodecError::TooDeep { type_name, limit: MAX_DEPTH },
+        Kind::Miscounted { announced, written } => {
+            let reason = format!("its `Serialize` announced {announced} parts and wrote {written}");
+            CodecError::Encode { type_name, reason }
+        }
         Kind::Message(reason) => CodecError::Encode { type_name, reason },
         other => CodecError::Encode { type_name, reason: format!("{other:?}") },
     }
@@ -383,7 +398,7 @@ fn decode_error(fault: Fault, type_name: &'static str) -> CodecError {
         Kind::TooDeep => CodecError::TooDeep { type_name, limit: MAX_DEPTH },
         Kind::TooLong { claimed, available } => CodecError::TooLong { type_name, claimed, available },
         Kind::NotSelfDescribing => CodecError::NotSelfDescribing { type_name },
-        Kind::NoLength => CodecError::Decode { type_name, reason: NO_LENGTH.to_owned() },
+        other => CodecError::Decode { type_name, reason: format!("{other:?}") },
     }
 }
 

@@ -45,6 +45,10 @@ pub(super) enum Kind {
     NotSelfDescribing,
     /// The type does not know its own length when written.
     NoLength,
+    /// The type holds more or less than it announced.
+    Miscounted { announced: usize, written: usize },
+    /// The type left out the field with this name.
+    Skipped(&'static str),
 }
 
 impl Fault {

@@ -16,8 +16,8 @@ use bincode::config::{Configuration, Fixint, LittleEndian, NoLimit};
 use bincode::de::read::Reader;
 use bincode::de::{Decode, DecoderImpl};
 use bincode::enc::write::Writer;
+use bincode::enc::{Encode, EncoderImpl};
 use bincode::error::{DecodeError, EncodeError};
-use serde::Serialize;
 
 use super::guard::{Fault, Kind};
 
@@ -25,10 +25,10 @@ type Config = Configuration<LittleEndian, Fixint, NoLimit>;
 
 const CONFIG: Config = bincode::config::standard().with_fixed_int_encoding();
 
-/// Appends `value` to `out`; after an error a part of it may be there.
+/// Appends one number, `bool` or `char`.
 #[inline]
-pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Fault> {
-    bincode::serde::encode_into_writer(value, Output(out), CONFIG).map_err(encode_fault)
+pub(super) fn put<T: Encode>(value: T, out: &mut Vec<u8>) -> Result<(), Fault> {
+    value.encode(&mut EncoderImpl::new(Output(out), CONFIG)).map_err(|error| encode_fault(&error))
 }
 
 /// Where encoded bytes go.
@@ -84,12 +84,8 @@ impl Reader for Source<'_> {
 }
 
 #[cold]
-fn encode_fault(error: EncodeError) -> Fault {
-    match error {
-        EncodeError::OtherString(text) => Kind::Message(text).into(),
-        EncodeError::Serde(bincode::serde::EncodeError::SequenceMustHaveLength) => Kind::NoLength.into(),
-        other => Kind::Message(format!("{other:?}")).into(),
-    }
+fn encode_fault(error: &EncodeError) -> Fault {
+    Kind::Message(format!("{error:?}")).into()
 }
 
 #[cold]
@@ -104,6 +100,12 @@ fn decode_fault(error: DecodeError) -> Fault {
         other => format!("{other:?}"),
     };
     Kind::Message(text).into()
+}
+
+/// What bincode's own serde encoder makes of `value`: the reference for the scribe's tests.
+#[cfg(test)]
+pub(super) fn reference_bytes<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, CONFIG).unwrap()
 }
 
 /// What bincode's own serde decoder makes of `bytes`: the reference for the guard's tests.

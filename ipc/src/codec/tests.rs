@@ -54,6 +54,7 @@ fn round_trip<T: Wire + PartialEq + Debug>(value: T) {
     let mut wire = vec![9];
     encode_wire(&value, &mut wire).unwrap();
     assert_eq!(&wire[1..], bytes, "bytes of {value:?}");
+    assert_eq!(native::reference_bytes(&value), bytes, "bincode's own encoder");
     assert_eq!(
         native::reference::<T>(&bytes).unwrap(),
         (value_of(&bytes), bytes.len()),
@@ -265,6 +266,17 @@ fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
     assert!(decode::<Nest>(&nest(MAX_DEPTH - 1)).is_ok());
     assert!(decode::<Node>(&node(MAX_DEPTH / 2 - 1)).is_ok());
     assert!(deep(check_encoded::<List, List>(&cons(MAX_DEPTH))));
+    // Both sides count alike: what may be written can be read.
+    let list = |links: usize| (0..links).fold(List::Nil, |rest, _| List::Cons(Box::new(rest)));
+    let nested = |levels: usize| (0..levels).fold(Nest(vec![]), |inner, _| Nest(vec![inner]));
+    let chain =
+        |links: usize| (0..links).fold(Node { next: None }, |next, _| Node { next: Some(Box::new(next)) });
+    round_trip(list(MAX_DEPTH - 1));
+    round_trip(nested(MAX_DEPTH - 1));
+    round_trip(chain(MAX_DEPTH / 2 - 1));
+    assert!(deep(encode(&list(MAX_DEPTH)).map(drop)));
+    assert!(deep(encode(&nested(MAX_DEPTH)).map(drop)));
+    assert!(deep(encode(&chain(MAX_DEPTH / 2)).map(drop)));
     let siblings: Vec<Option<(u8, Kinds)>> = vec![Some((1, Kinds::New(2))); 200];
     round_trip(siblings);
 }
@@ -335,6 +347,28 @@ fn a_type_that_cannot_be_read_back_is_refused_each_time() {
             assert!(matches!(error, CodecError::NotRoundTrip { .. }), "{name}: {error:?}");
             assert!(error.to_string().contains(expected), "{name}: {error}");
         }
+    }
+}
+
+#[test]
+fn a_value_that_leaves_something_out_is_refused_however_many_passed_before() {
+    check_round_trip::<_, Skips>(&Skips { first: Some(1), second: 0 }).unwrap();
+    let error = encode(&Skips { first: None, second: 0 }).unwrap_err();
+    assert!(matches!(error, CodecError::NotRoundTrip { .. }), "{error:?}");
+    assert!(error.to_string().contains("`first`"), "{error}");
+
+    struct Miscounts(usize);
+    impl Serialize for Miscounts {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut seq = serializer.serialize_seq(Some(self.0))?;
+            serde::ser::SerializeSeq::serialize_element(&mut seq, &1u8)?;
+            serde::ser::SerializeSeq::end(seq)
+        }
+    }
+    assert!(encode(&Miscounts(1)).is_ok());
+    for announced in [0, 2] {
+        let error = encode(&Miscounts(announced)).unwrap_err();
+        assert!(error.to_string().contains(&format!("announced {announced} parts and wrote 1")), "{error}");
     }
 }
 
