@@ -131,6 +131,23 @@ pub enum ErrorKind {
     #[error("the result was taken already")]
     ResultTaken,
 
+    /// `close` of a process that has not ended.
+    #[error("is still running: join it, or terminate it and join it, before you close it")]
+    StillRunning,
+
+    /// The handle was closed.
+    #[error("was closed")]
+    Closed,
+
+    /// The handle came into this process by a fork: only the process that started a child may wait for it and signal it.
+    #[error("process `{name}` is a child of process {creator}, not of this one")]
+    ForeignChild {
+        /// Its name.
+        name: String,
+        /// Process id of the process that started it.
+        creator: u32,
+    },
+
     /// The pool was closed: it takes no more tasks.
     #[error("the pool is closed: it takes no more tasks")]
     PoolClosed,
@@ -265,9 +282,9 @@ impl Error {
         Self(Box::new(Parts { kind, process: None, pid: None, task: None, index: None, source: None }))
     }
 
-    pub(crate) fn of_process(kind: ErrorKind, name: &str, pid: i32, task: &'static str) -> Self {
+    pub(crate) fn of_process(kind: ErrorKind, name: &str, pid: i32, task: Option<&'static str>) -> Self {
         let mut error = Self::new(kind);
-        (error.0.process, error.0.pid, error.0.task) = (Some(name.to_owned()), Some(pid), Some(task));
+        (error.0.process, error.0.pid, error.0.task) = (Some(name.to_owned()), Some(pid), task);
         error
     }
 
@@ -339,6 +356,9 @@ fn kind_of(error: &IpcError) -> ErrorKind {
             ErrorKind::NotSupported { method, reason: reason.clone() }
         }
         IpcError::NotInMainImage { .. } => ErrorKind::NotInMainImage { reason: error.to_string() },
+        IpcError::ForeignChild { name, creator } => {
+            ErrorKind::ForeignChild { name: name.clone(), creator: *creator }
+        }
         IpcError::Disconnected => ErrorKind::Disconnected,
         IpcError::Torn { have, want } => ErrorKind::Torn { have: *have, want: *want },
         IpcError::TimedOut { what, after } => ErrorKind::TimedOut { what, after: *after },

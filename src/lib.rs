@@ -41,10 +41,12 @@
 mod connection;
 mod context;
 mod error;
+mod family;
 mod pool;
 pub mod prelude;
 mod process;
 mod progress;
+mod repr;
 
 pub use connection::{Connection, pipe};
 pub use context::{
@@ -52,8 +54,9 @@ pub use context::{
     force_start_method, freeze_support, set_start_method, start_method,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use family::{CurrentProcess, ParentProcess, active_children, current_process, parent_process};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder, PoolCall};
-pub use process::{Orphan, Process, ProcessBuilder};
+pub use process::{NoResult, Orphan, Process, ProcessBuilder};
 
 pub use procession_ipc::child::ExitStatus;
 pub use procession_ipc::codec::Wire;

@@ -2,5 +2,6 @@
 
 pub use crate::{
     AsyncResult, Connection, Context, Error, ErrorKind, ExitStatus, Orphan, Pool, Process, StartMethod,
-    all_start_methods, cpu_count, pipe, set_start_method, start_method,
+    active_children, all_start_methods, cpu_count, current_process, parent_process, pipe, set_start_method,
+    start_method,
 };

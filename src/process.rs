@@ -1,6 +1,7 @@
 //! Processes: one function each.
 
-use crate::{Context, Error, ErrorKind, Result};
+use crate::repr::{Repr, State};
+use crate::{Context, Error, ErrorKind, Result, current_process};
 use procession_actors::process::{self, Options};
 use procession_ipc::child::{Child, ExitStatus};
 use procession_ipc::codec::Wire;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+const SIGINT: i32 = 2;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 
@@ -45,11 +47,16 @@ const SIGTERM: i32 = 15;
 /// ```
 pub struct Process<R = ()> {
     child: Arc<Child>,
-    reply: Reply,
-    task: &'static str,
+    /// Where its result arrives, and the name of its function, if this handle started it.
+    reply: Option<(Reply, &'static str)>,
     taken: AtomicBool,
+    closed: AtomicBool,
     result: PhantomData<fn() -> R>,
 }
+
+/// In place of a result's type: this handle cannot take the result, since it did not start the process.
+#[derive(Debug, Clone, Copy)]
+pub enum NoResult {}
 
 impl<R> Process<R> {
     /// Runs `f(args)` in a new process, with the default start method.
@@ -71,7 +78,7 @@ impl<R> Process<R> {
         start(f, &args, &Options::default())
     }
 
-    /// Process id. It is not given to another process before this one is joined.
+    /// Process id. It is not given to another process before this one has ended and was joined, by whoever.
     #[doc(alias = "ident")]
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -85,6 +92,7 @@ impl<R> Process<R> {
     }
 
     /// Whether it is terminated when this process ends.
+    #[doc(alias = "daemon")]
     #[must_use]
     pub fn is_daemon(&self) -> bool {
         self.child.is_daemon()
@@ -94,9 +102,10 @@ impl<R> Process<R> {
     ///
     /// # Errors
     ///
-    /// The operating system's ([`ErrorKind::Os`]); how the process ended is no error here.
+    /// [`ErrorKind::Closed`]; [`ErrorKind::ForeignChild`] in a process that did not start it; the operating system's
+    /// ([`ErrorKind::Os`]). How the process ended is no error here.
     pub fn join(&self) -> Result<()> {
-        self.child.wait(None)?;
+        self.opened()?.wait(None)?;
         Ok(())
     }
 
@@ -109,17 +118,17 @@ impl<R> Process<R> {
     /// As [`join`](Self::join).
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
         // A timeout beyond the end of time is none.
-        Ok(self.child.wait(Instant::now().checked_add(timeout))?.is_some())
+        Ok(self.opened()?.wait(Instant::now().checked_add(timeout))?.is_some())
     }
 
-    /// How it ended: its code, or the negative number of the signal that ended it. `None` while it runs, and when somebody
-    /// else took its status.
+    /// How it ended: its code, or the negative number of the signal that ended it. `None` while it runs, when somebody
+    /// else took its status, and in a process that did not start it.
     #[must_use]
     pub fn exitcode(&self) -> Option<i32> {
         self.status().and_then(ExitStatus::code)
     }
 
-    /// How it ended, in full. `None` while it runs.
+    /// How it ended, in full. `None` while it runs, and in a process that did not start it.
     #[must_use]
     pub fn status(&self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
@@ -128,16 +137,23 @@ impl<R> Process<R> {
     /// Whether it runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.status().is_none()
+        self.child.is_alive()
+    }
+
+    /// A descriptor that becomes readable when the process has ended: for `poll`, `epoll` and the like.
+    #[must_use]
+    pub fn sentinel(&self) -> BorrowedFd<'_> {
+        self.child.sentinel()
     }
 
     /// Asks it to end (SIGTERM). Its destructors do not run; its own children live on. One that has ended is left alone.
     ///
     /// # Errors
     ///
-    /// No right to signal it ([`ErrorKind::Os`]).
+    /// [`ErrorKind::Closed`]; [`ErrorKind::ForeignChild`] in a process that did not start it; no right to signal it
+    /// ([`ErrorKind::Os`]).
     pub fn terminate(&self) -> Result<()> {
-        Ok(self.child.signal(SIGTERM)?)
+        Ok(self.opened()?.signal(SIGTERM)?)
     }
 
     /// Ends it (SIGKILL). One that has ended is left alone.
@@ -146,7 +162,37 @@ impl<R> Process<R> {
     ///
     /// As [`terminate`](Self::terminate).
     pub fn kill(&self) -> Result<()> {
-        Ok(self.child.signal(SIGKILL)?)
+        Ok(self.opened()?.signal(SIGKILL)?)
+    }
+
+    /// Interrupts it (SIGINT), as Ctrl-C does. It ends unless it handles the signal. One that has ended is left alone.
+    ///
+    /// In Python the function sees a `KeyboardInterrupt`, and the exit code is 1; here it is -2.
+    ///
+    /// # Errors
+    ///
+    /// As [`terminate`](Self::terminate).
+    pub fn interrupt(&self) -> Result<()> {
+        Ok(self.opened()?.signal(SIGINT)?)
+    }
+
+    /// Gives its result up, if that was not taken, and closes this handle for all but questions. Again is fine.
+    ///
+    /// Name, pid and status can still be asked for. The sentinel stays until the handle is dropped, since somebody may
+    /// be waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::StillRunning`]; [`ErrorKind::ForeignChild`] in a process that did not start it.
+    pub fn close(&self) -> Result<()> {
+        if self.child.try_wait()?.is_none() {
+            return Err(self.error(ErrorKind::StillRunning));
+        }
+        self.closed.store(true, Ordering::Relaxed);
+        if let Some((reply, _)) = &self.reply {
+            reply.close();
+        }
+        Ok(())
     }
 
     /// Waits until the process has ended, and takes what the function returned. Python has no such thing.
@@ -155,25 +201,40 @@ impl<R> Process<R> {
     ///
     /// Why there is no result: [`ErrorKind::Panicked`], [`ErrorKind::Exited`], [`ErrorKind::Signaled`],
     /// [`ErrorKind::BadArguments`], [`ErrorKind::BadResult`], each with name, pid and task;
-    /// [`ErrorKind::ResultTaken`] the second time.
+    /// [`ErrorKind::ResultTaken`] the second time; as [`join`](Self::join).
     pub fn result(&self) -> Result<R>
     where
         R: Wire,
     {
-        let status = self.child.wait(None)?;
+        let status = self.opened()?.wait(None)?;
         if self.taken.swap(true, Ordering::Relaxed) {
             return Err(self.error(ErrorKind::ResultTaken));
         }
-        match self.reply.take::<R>() {
-            Ok(Some(Ok(value))) => Ok(value),
-            Ok(Some(Err(failure))) => Err(self.error(failure.into())),
-            Ok(None) => Err(self.error(status.map_or(ErrorKind::ResultTaken, Into::into))),
+        match self.reply.as_ref().map(|(reply, _)| reply.take::<R>()).transpose() {
+            Ok(Some(Some(Ok(value)))) => Ok(value),
+            Ok(Some(Some(Err(failure)))) => Err(self.error(failure.into())),
+            Ok(_) => Err(self.error(status.map_or(ErrorKind::ResultTaken, Into::into))),
             Err(error) => Err(self.error(ErrorKind::BadResult { reason: error.to_string() })),
         }
     }
 
+    /// The child, unless the handle is closed.
+    fn opened(&self) -> Result<&Child> {
+        if self.closed.load(Ordering::Relaxed) { Err(self.error(ErrorKind::Closed)) } else { Ok(&self.child) }
+    }
+
     fn error(&self, kind: ErrorKind) -> Error {
-        Error::of_process(kind, self.name(), self.child.pid(), self.task)
+        let task = self.reply.as_ref().map(|(_, task)| *task);
+        Error::of_process(kind, self.name(), self.child.pid(), task)
+    }
+
+    fn state(&self) -> State {
+        match self.child.try_wait() {
+            _ if self.closed.load(Ordering::Relaxed) => State::Closed,
+            Ok(Some(status)) => State::Stopped(status),
+            Ok(None) => State::Started,
+            Err(_) => State::Unknown,
+        }
     }
 }
 
@@ -195,21 +256,25 @@ impl Process<()> {
     }
 }
 
-/// A descriptor that becomes readable when the process has ended (Python's `sentinel`).
-impl<R> AsFd for Process<R> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.child.sentinel()
+impl Process<NoResult> {
+    pub(crate) fn of_child(child: Arc<Child>) -> Self {
+        Self { child, reply: None, taken: true.into(), closed: false.into(), result: PhantomData }
     }
 }
 
+/// The [`sentinel`](Process::sentinel).
+impl<R> AsFd for Process<R> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sentinel()
+    }
+}
+
+/// As in Python: `<Process name='Process-2' pid=12 parent=10 stopped exitcode=-SIGTERM>`.
 impl<R> fmt::Debug for Process<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Process")
-            .field("name", &self.name())
-            .field("pid", &self.pid())
-            .field("task", &self.task)
-            .field("status", &self.status())
-            .finish_non_exhaustive()
+        let (name, pid) = (Some(self.name()), Some(self.pid()));
+        let parent = Some(self.child.creator());
+        write!(f, "{}", Repr { name, pid, parent, state: self.state(), is_daemon: self.is_daemon() })
     }
 }
 
@@ -224,7 +289,7 @@ pub enum Orphan {
 }
 
 /// Describes a process before it starts.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "a process starts with `start`"]
 pub struct ProcessBuilder<F, A> {
     f: F,
@@ -283,12 +348,22 @@ impl<F: Copy + 'static, A> ProcessBuilder<F, A> {
     }
 }
 
+/// As in Python: `<Process name='greeter' parent=10 initial daemon>`.
+impl<F, A> fmt::Debug for ProcessBuilder<F, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.options.name.as_deref();
+        let is_daemon = self.options.daemon.unwrap_or(current_process().is_daemon());
+        let parent = Some(current_process().pid());
+        write!(f, "{}", Repr { name, pid: None, parent, state: State::Initial, is_daemon })
+    }
+}
+
 fn start<F, A, M>(f: F, args: &A, options: &Options) -> Result<Process<F::Output>>
 where
     F: Target<A, M, Output: Wire>,
 {
     let started = process::start(f, args, options)?;
-    let task = std::any::type_name::<F>();
-    let taken = AtomicBool::new(false);
-    Ok(Process { child: started.child, reply: started.reply, task, taken, result: PhantomData })
+    let reply = Some((started.reply, std::any::type_name::<F>()));
+    let (taken, closed) = (false.into(), false.into());
+    Ok(Process { child: started.child, reply, taken, closed, result: PhantomData })
 }

@@ -3,13 +3,14 @@
 //! States of a [`Child`]: *running* -> *ended* (status known). The change happens under the cell's lock, by whoever
 //! sees the pidfd readable first: a blocked `join` on its own thread, the actor that watches it, or the exit handler.
 //! A status that a stranger took (SIGCHLD ignored, `waitpid(-1)`) is [`ExitStatus::Unknown`], never a hang and never a
-//! wrong zero.
+//! wrong zero. Only the process that started a child may wait for it and signal it; in a copy of that process made by a
+//! fork, its handles say [`Error::ForeignChild`].
 //!
 //! Every running child is also in the process's table of children, which keeps its lifeline open and serves the exit
 //! handler: when this process ends by returning from `main` or by `exit`, daemons are terminated and all others are
 //! joined, as Python does it.
 
-use crate::sys::fd::wait_readable;
+use crate::sys::fd::{is_hung_up, wait_readable};
 use crate::sys::process::{self, Ended};
 use crate::{Error, Result};
 use nix::libc;
@@ -57,8 +58,7 @@ impl std::fmt::Display for ExitStatus {
         match *self {
             Self::Exited(code) => write!(f, "exited with code {code}"),
             Self::Signaled { signal, core_dumped } => {
-                let name =
-                    nix::sys::signal::Signal::try_from(signal).map_or("a real-time signal", |s| s.as_str());
+                let name = signal_name(signal).unwrap_or("a real-time signal");
                 let dump = if core_dumped { ", core dumped" } else { "" };
                 write!(f, "was ended by signal {signal} ({name}{dump})")
             }
@@ -67,29 +67,53 @@ impl std::fmt::Display for ExitStatus {
     }
 }
 
+/// The name of a signal, such as `SIGTERM`, unless it is a real-time signal.
+#[must_use]
+pub fn signal_name(signal: i32) -> Option<&'static str> {
+    nix::sys::signal::Signal::try_from(signal).ok().map(nix::sys::signal::Signal::as_str)
+}
+
 /// A child process of this process.
 #[derive(Debug)]
 pub struct Child {
     pid: i32,
     pidfd: OwnedFd,
-    name: String,
-    daemon: bool,
-    /// Descriptors that must stay open as long as the child lives: the write end of its lifeline.
-    _kept: Vec<OwnedFd>,
-    status: Mutex<Option<ExitStatus>>,
+    /// Process id of who started it.
+    creator: u32,
+    about: About,
+    state: Mutex<State>,
+}
+
+/// What is known of a child from its start.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) name: String,
+    pub(crate) daemon: bool,
+    /// A part of this library (the fork server), which the program did not start.
+    pub(crate) is_helper: bool,
+}
+
+impl About {
+    /// A process that serves this library: it ends with us, and nobody is shown it.
+    pub(crate) fn helper(name: &str) -> Self {
+        Self { name: name.to_owned(), daemon: true, is_helper: true }
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// With the descriptors that must stay open as long as the child lives: the write end of its lifeline.
+    Running {
+        _kept: Vec<OwnedFd>,
+    },
+    Ended(ExitStatus),
 }
 
 impl Child {
     /// Enters a process that has just been started into the table of children.
-    pub(crate) fn register(
-        pid: i32,
-        pidfd: OwnedFd,
-        name: &str,
-        daemon: bool,
-        kept: Vec<OwnedFd>,
-    ) -> Arc<Self> {
-        let name = name.to_owned();
-        let child = Arc::new(Self { pid, pidfd, name, daemon, _kept: kept, status: Mutex::new(None) });
+    pub(crate) fn register(pid: i32, pidfd: OwnedFd, about: About, kept: Vec<OwnedFd>) -> Arc<Self> {
+        let state = Mutex::new(State::Running { _kept: kept });
+        let child = Arc::new(Self { pid, pidfd, creator: std::process::id(), about, state });
         let mut table = table();
         table.forget_unless_ours();
         table.reap();
@@ -106,13 +130,19 @@ impl Child {
     /// The name given at start.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.about.name
     }
 
     /// Whether it is terminated when this process ends.
     #[must_use]
     pub fn is_daemon(&self) -> bool {
-        self.daemon
+        self.about.daemon
+    }
+
+    /// Process id of the process that started it.
+    #[must_use]
+    pub fn creator(&self) -> u32 {
+        self.creator
     }
 
     /// A descriptor that becomes readable when the child has ended (pidfd).
@@ -127,7 +157,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// The kernel's answer to poll(2) or waitid(2).
+    /// [`Error::ForeignChild`]; the kernel's answer to poll(2) or waitid(2).
     pub fn wait(&self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
         loop {
             if let Some(status) = self.try_wait()? {
@@ -145,31 +175,53 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// The kernel's answer to waitid(2).
+    /// [`Error::ForeignChild`]; the kernel's answer to waitid(2).
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
-        let mut status = lock(&self.status);
-        if status.is_none() {
-            *status = match process::take_status(self.sentinel()) {
-                Ok(ended) => ended.map(Into::into),
-                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Some(ExitStatus::Unknown {
-                    why: "another part of this program waited for it, or SIGCHLD is ignored",
-                }),
-                Err(error) => {
-                    return Err(Error::os(format!("take the status of process {}", self.pid), error));
-                }
-            };
+        let mut state = lock(&self.state);
+        if let State::Ended(status) = *state {
+            return Ok(Some(status));
         }
-        Ok(*status)
+        self.assert_ours()?;
+        let ended = match process::take_status(self.sentinel()) {
+            Ok(ended) => ended.map(Into::into),
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Some(ExitStatus::Unknown {
+                why: "another part of this program waited for it, or SIGCHLD is ignored",
+            }),
+            Err(error) => {
+                return Err(Error::os(format!("take the status of process {}", self.pid), error));
+            }
+        };
+        if let Some(status) = ended {
+            *state = State::Ended(status);
+        }
+        Ok(ended)
     }
 
     /// Sends a signal; a child that has ended already is a success.
     ///
     /// # Errors
     ///
-    /// No right to send it (the child changed its user).
+    /// [`Error::ForeignChild`]; no right to send it (the child changed its user).
     pub fn signal(&self, signal: i32) -> Result<()> {
+        self.assert_ours()?;
         process::pidfd_signal(self.sentinel(), signal)
             .map_err(|e| Error::os(format!("send signal {signal} to process {}", self.pid), e))
+    }
+
+    /// Whether it has not ended. Unlike its status, this may also be asked in a copy of the process that started it.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        match self.try_wait() {
+            Ok(status) => status.is_none(),
+            Err(_) => !is_hung_up(self.sentinel()).unwrap_or(false),
+        }
+    }
+
+    fn assert_ours(&self) -> Result<()> {
+        if self.creator == std::process::id() {
+            return Ok(());
+        }
+        Err(Error::ForeignChild { name: self.about.name.clone(), creator: self.creator })
     }
 }
 
@@ -219,13 +271,20 @@ impl Table {
     }
 }
 
-/// The children that are alive now; those that have ended are reaped.
-#[must_use]
-pub fn live_children() -> Vec<Arc<Child>> {
+/// The children that are alive now, helpers included; those that have ended are reaped.
+fn live_children() -> Vec<Arc<Child>> {
     let mut table = table();
     table.forget_unless_ours();
     table.reap();
     table.children.clone()
+}
+
+/// The children that the program started and that are alive now; those that have ended are reaped.
+#[must_use]
+pub fn active_children() -> Vec<Arc<Child>> {
+    let mut children = live_children();
+    children.retain(|child| !child.about.is_helper);
+    children
 }
 
 /// Whether `pid` is a child in the table.
@@ -253,5 +312,29 @@ extern "C" fn end_children() {
     }
     for other in &others {
         let _ = other.wait(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn only_its_creator_may_wait_for_a_child_and_signal_it() {
+        let mut program = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = program.id().cast_signed();
+        let about = About { name: "cat".to_owned(), daemon: false, is_helper: false };
+        let state = Mutex::new(State::Running { _kept: Vec::new() });
+        let child = Child { pid, pidfd: process::pidfd_open(pid).unwrap(), creator: 1, about, state };
+        let refusals = [child.try_wait().map(drop), child.wait(None).map(drop), child.signal(libc::SIGKILL)];
+        for refusal in refusals {
+            assert!(matches!(refusal, Err(Error::ForeignChild { creator: 1, .. })), "{refusal:?}");
+        }
+        assert!(child.is_alive());
+        drop(program.stdin.take());
+        assert!(wait_readable(child.sentinel(), None).unwrap());
+        assert!(!child.is_alive());
+        program.wait().unwrap();
     }
 }

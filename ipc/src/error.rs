@@ -63,6 +63,15 @@ pub enum Error {
         pid: i32,
     },
 
+    /// Somebody else's child: only the process that started it may wait for it and signal it.
+    #[error("process `{name}` is a child of process {creator}, not of this one")]
+    ForeignChild {
+        /// Its name.
+        name: String,
+        /// Process id of the process that started it.
+        creator: u32,
+    },
+
     /// The other end of the connection is closed, and nothing is left to read.
     #[error("the other end of the connection is closed")]
     Disconnected,

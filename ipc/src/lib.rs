@@ -5,6 +5,7 @@
 //!
 //! - [`start`]: how a function runs in another process (start methods, the entry before `main`, what a child adopts);
 //! - [`child`]: the one place that knows whether a child has ended and how;
+//! - [`parent`]: the process that started this one;
 //! - [`connection`]: framed messages over sockets, descriptors included;
 //! - [`stream`]: byte streams without frames, and waiting for many;
 //! - [`codec`]: serde values to bytes and back, with hostile bytes in mind.
@@ -18,6 +19,7 @@ pub mod child;
 pub mod codec;
 pub mod connection;
 mod error;
+pub mod parent;
 pub mod spin;
 pub mod start;
 pub mod stream;

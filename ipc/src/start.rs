@@ -40,7 +40,7 @@ pub use method::{StartMethod, UnknownStartMethod};
 pub use outcome::Reply;
 pub use task::{ReplyForm, Results, TaskEntry, TaskId, item_task, read_reply, task_of, tuple_task};
 
-use crate::child::Child;
+use crate::child::{About, Child};
 use crate::{Error, Result};
 use parcel::{Kind, Parcel};
 use std::os::fd::OwnedFd;
@@ -96,8 +96,8 @@ fn start_encoded(entry: u64, args: &[u8], mut handles: Vec<OwnedFd>, plan: &Plan
         Ok(()) | Err(Error::Disconnected) => {}
         Err(error) => return Err(error),
     }
-    let identity = &plan.identity;
-    let child = Child::register(pid, pidfd, &identity.name, identity.daemon, prepared.kept);
+    let Identity { name, daemon, .. } = plan.identity.clone();
+    let child = Child::register(pid, pidfd, About { name, daemon, is_helper: false }, prepared.kept);
     Ok(Started { child, reply: Reply::new(socket) })
 }
 

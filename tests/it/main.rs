@@ -34,4 +34,5 @@ mod pool_errors;
 mod pool_storm;
 mod process;
 mod programs;
+mod relatives;
 mod surroundings;

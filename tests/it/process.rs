@@ -2,10 +2,10 @@
 
 use std::{collections::HashSet, os::unix::process::parent_id, process::id, thread, time::Duration};
 
-use procession::{Connection, Context, ErrorKind, Orphan, Pool, Process, StartMethod, pipe};
+use procession::{Connection, Context, ErrorKind, Orphan, Pool, Process, StartMethod, active_children, pipe};
 
 use crate::family::{contexts, park_forever, run, start};
-use crate::support::{children_of, eventually, is_gone, isolated, own_pid};
+use crate::support::{children_of, eventually, fd_count, is_gone, isolated, own_pid};
 
 /// T8 (_TestProcess.test_process), T9 (test_process_mainthread_native_id).
 #[test]
@@ -282,7 +282,76 @@ fn processes_start_from_many_threads_at_once() {
     });
 }
 
-/// T16 (_TestProcess.test_close), as far as there is a close: dropping handles gives all descriptors back.
+/// T16 (_TestProcess.test_close).
+#[test]
+fn closed_handle_answers_questions_and_does_nothing_more() {
+    isolated(|| {
+        for context in &contexts() {
+            let process = context.builder(park_forever).name("closed").start().unwrap();
+            let error = process.close().unwrap_err();
+            assert_eq!(error.kind(), &ErrorKind::StillRunning);
+            assert_eq!(error.process(), Some("closed"));
+            process.kill().unwrap();
+            process.join().unwrap();
+            let before = fd_count();
+            process.close().unwrap();
+            process.close().unwrap();
+            assert!(fd_count() < before, "nothing was given back");
+            let refusals = [
+                process.join(),
+                process.join_timeout(Duration::ZERO).map(drop),
+                process.terminate(),
+                process.kill(),
+                process.interrupt(),
+                process.result(),
+            ];
+            for refusal in refusals {
+                assert_eq!(refusal.unwrap_err().kind(), &ErrorKind::Closed);
+            }
+            assert_eq!((process.name(), process.is_alive(), process.exitcode()), ("closed", false, Some(-9)));
+        }
+    });
+}
+
+#[test]
+fn handle_of_an_ended_process_keeps_its_sentinel_and_its_result_alone() {
+    isolated(|| {
+        for context in &contexts() {
+            run(context, || (), ());
+            eventually("the first one is forgotten", || active_children().is_empty());
+            let before = fd_count();
+            let ended: Vec<Process<u8>> =
+                (0..20).map(|_| context.builder(|| 1_u8).orphan(Orphan::Kill).start().unwrap()).collect();
+            ended.iter().for_each(|process| process.join().unwrap());
+            eventually("lifelines are closed", || fd_count() <= before + 2 * ended.len());
+            ended.iter().for_each(|process| process.close().unwrap());
+            eventually("results are given up", || fd_count() <= before + ended.len());
+            drop(ended);
+            eventually("all is given back", || {
+                active_children();
+                fd_count() <= before
+            });
+        }
+    });
+}
+
+/// A31.
+#[test]
+fn interrupted_process_ends_by_the_signal() {
+    isolated(|| {
+        for context in &contexts() {
+            let (here, there) = pipe().unwrap();
+            let process =
+                start(context, |end: Connection| end.send(&()).map(|()| park_forever()).unwrap(), (there,));
+            here.recv::<()>().unwrap();
+            process.interrupt().unwrap();
+            process.join().unwrap();
+            assert_eq!(process.exitcode(), Some(-2));
+            process.interrupt().unwrap();
+        }
+    });
+}
+
 #[test]
 fn pid_of_a_joined_process_is_gone() {
     isolated(|| {

@@ -16,7 +16,7 @@ use super::bootstrap;
 use super::entry::Role;
 use super::parcel::{Kind, Parcel};
 use super::spawn;
-use crate::child::Child;
+use crate::child::{About, Child};
 use crate::sys::fd::is_hung_up;
 use crate::sys::process::{
     Cloned, Disposition, clone_sibling, pidfd_open, set_disposition, take_status, thread_id_address,
@@ -122,7 +122,7 @@ pub fn pid() -> Option<i32> {
 fn launch() -> Result<Server> {
     let (pid, pidfd, socket) = spawn::process(Role::Server)?;
     // A daemon: the exit handler ends it with us, and its socket ends it when we are killed.
-    let child = Child::register(pid, pidfd, "fork server", true, Vec::new());
+    let child = Child::register(pid, pidfd, About::helper("fork server"), Vec::new());
     let hello = Parcel::receive(&socket)?;
     match hello.kind {
         Kind::Done => Ok(Server { owner: std::process::id(), child, socket, next: None }),
@@ -140,7 +140,7 @@ fn reap_strays() {
         if crate::child::is_known(pid) {
             continue;
         }
-        let child = Child::register(pid, pidfd, "unused child", true, Vec::new());
+        let child = Child::register(pid, pidfd, About::helper("unused child"), Vec::new());
         // It leaves when its start socket ends. If it takes its time, a later start reaps it.
         let _ = child.wait(Some(Instant::now() + PATIENCE));
     }

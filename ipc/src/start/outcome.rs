@@ -83,6 +83,11 @@ impl Reply {
         Self { socket: Mutex::new(Some(socket)) }
     }
 
+    /// Gives up the result, and the descriptor with it.
+    pub fn close(&self) {
+        drop(self.socket.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     /// Takes the result that a child which has ended left behind.
     ///
     /// `Ok(None)` when it left none: it was ended by a signal or called `exit`; also when the result was taken before.
