@@ -1,7 +1,11 @@
 //! Byte streams between two processes, and waiting for many of them: what a pool's data path is made of.
 //!
-//! A [`Stream`] has no frames; its users bring their own. The end of the stream and a reset are one thing here: the other
+//! A [`Stream`] has no frames; its users bring their own, with an [`Inbox`] to find them in. The end of the stream and a reset are one thing here: the other
 //! process is gone and everything that it sent before has been read.
+
+mod inbox;
+
+pub use inbox::{Garbage, Inbox, MAX_LENGTH, WORD, whole_frame, word};
 
 use crate::codec::HandleFd;
 use crate::spin::Spin;
@@ -13,7 +17,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// One end of a byte stream; travels to another process as its descriptor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,6 +108,12 @@ impl Stream {
     pub fn hang_up(&self) {
         // Fails only if the other end is gone already.
         let _ = shutdown(self.as_fd().as_raw_fd(), Shutdown::Both);
+    }
+}
+
+impl From<OwnedFd> for Stream {
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket.into())
     }
 }
 

@@ -80,7 +80,7 @@ impl Lane {
             worker,
             pid,
             stream,
-            inbox: Inbox::new(),
+            inbox: Inbox::default(),
             outbox: Vec::new(),
             written: 0,
             inflight: VecDeque::new(),

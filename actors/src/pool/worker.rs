@@ -74,7 +74,7 @@ struct Worker {
 
 impl Worker {
     fn serve(&mut self) {
-        let mut inbox = Inbox::new();
+        let mut inbox = Inbox::default();
         loop {
             match inbox.next_task() {
                 Ok(Some(frame)) => {
