@@ -7,6 +7,7 @@
 //! Reading and writing have a lock each, so several threads may use one end: messages are never torn or merged.
 //! Lengths that a peer announces are checked before memory is taken, and memory grows with the bytes that arrive.
 
+pub mod auth;
 mod frame;
 
 pub use frame::{MAX_MESSAGE, fuzz_frame};

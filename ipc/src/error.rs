@@ -101,6 +101,21 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// A key without bytes.
+    #[error("the key is empty: give it at least one byte")]
+    EmptyKey,
+
+    /// The other end does not know the key of this process.
+    #[error("the other process does not have the same key: do both belong to one family of processes?")]
+    NotAuthenticated,
+
+    /// The other end belongs to another user.
+    #[error("the other process belongs to user {uid}, not to ours")]
+    ForeignUser {
+        /// Who it belongs to.
+        uid: u32,
+    },
+
     /// The time given for the operation is over.
     #[error("{what} did not happen within {after:?}")]
     TimedOut {

@@ -8,6 +8,8 @@
 //! - [`parent`]: the process that started this one;
 //! - [`connection`]: framed messages over sockets, descriptors included;
 //! - [`stream`]: byte streams without frames, and waiting for many;
+//! - [`rendezvous`], [`authkey`]: how processes of a family that are not parent and child find and trust each other;
+//! - [`call`]: calls to an actor in another process, as their callers see them;
 //! - [`codec`]: serde values to bytes and back, with hostile bytes in mind.
 //!
 //! Programs use the `procession` crate; this one has no stability promise of its own.
@@ -15,11 +17,14 @@
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
+pub mod authkey;
+pub mod call;
 pub mod child;
 pub mod codec;
 pub mod connection;
 mod error;
 pub mod parent;
+pub mod rendezvous;
 pub mod spin;
 pub mod start;
 pub mod stream;

@@ -28,6 +28,7 @@ mod bootstrap;
 mod descriptor;
 mod entry;
 mod identity;
+mod key;
 mod lifeline;
 mod parcel;
 mod spawn;

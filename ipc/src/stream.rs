@@ -156,16 +156,35 @@ impl AsFd for Wake {
     }
 }
 
-/// Waits until one of the descriptors can be read (or has ended), or, where the flag is set, written. Looks a few times
-/// before it sleeps.
+/// What is waited for at a descriptor. The end of a stream counts as both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// That it can be read.
+    Read,
+    /// That it can be written.
+    Write,
+    /// One of the two.
+    Both,
+}
+
+impl Interest {
+    fn events(self) -> PollFlags {
+        match self {
+            Self::Read => PollFlags::POLLIN,
+            Self::Write => PollFlags::POLLOUT,
+            Self::Both => PollFlags::POLLIN | PollFlags::POLLOUT,
+        }
+    }
+}
+
+/// Waits until at least one of the descriptors is ready, and says which are. Looks a few times before it sleeps.
 ///
 /// # Errors
 ///
 /// The kernel's answer to poll(2).
-pub fn wait_any(fds: &[(BorrowedFd<'_>, bool)], spin: &mut Spin) -> io::Result<Vec<bool>> {
-    let events = |writing| if writing { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
+pub fn wait_any(fds: &[(BorrowedFd<'_>, Interest)], spin: &mut Spin) -> io::Result<Vec<bool>> {
     let mut polled: Vec<PollFd<'_>> =
-        fds.iter().map(|&(fd, writing)| PollFd::new(fd, events(writing))).collect();
+        fds.iter().map(|&(fd, interest)| PollFd::new(fd, interest.events())).collect();
     let mut once = |timeout: PollTimeout| match poll(&mut polled, timeout) {
         Ok(0) | Err(Errno::EINTR) => None,
         Err(errno) => Some(Err(io::Error::from(errno))),
@@ -213,13 +232,15 @@ mod tests {
         wake.wake();
         wake.wake();
         assert_eq!(
-            wait_any(&[(wake.as_fd(), false), (a.as_fd(), false)], &mut Spin::default()).unwrap(),
+            wait_any(&[(wake.as_fd(), Interest::Read), (a.as_fd(), Interest::Read)], &mut Spin::default())
+                .unwrap(),
             [true, false]
         );
         wake.clear();
         assert!(b.write_all(b"x").unwrap());
         assert_eq!(
-            wait_any(&[(wake.as_fd(), false), (a.as_fd(), false)], &mut Spin::default()).unwrap(),
+            wait_any(&[(wake.as_fd(), Interest::Read), (a.as_fd(), Interest::Read)], &mut Spin::default())
+                .unwrap(),
             [false, true]
         );
     }

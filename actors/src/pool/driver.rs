@@ -7,7 +7,7 @@ use super::control::Note;
 use super::dispatch::{Backlog, Phase, Shared, State};
 use super::lane::{Condition, Lane};
 use procession_ipc::spin::Spin;
-use procession_ipc::stream::wait_any;
+use procession_ipc::stream::{Interest, wait_any};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -149,8 +149,10 @@ impl Driver<'_> {
     }
 
     fn wait(&mut self, writing: &[bool]) {
-        let wake = (self.shared.wake.as_fd(), false);
-        let lanes = self.lanes.iter().zip(writing).map(|(lane, &writing)| (lane.stream.as_fd(), writing));
+        let wake = (self.shared.wake.as_fd(), Interest::Read);
+        let interest = |writing| if writing { Interest::Both } else { Interest::Read };
+        let lanes =
+            self.lanes.iter().zip(writing).map(|(lane, &writing)| (lane.stream.as_fd(), interest(writing)));
         let fds: Vec<_> = std::iter::once(wake).chain(lanes).collect();
         // poll(2) fails for lack of memory only; then all are tried, which is right if slow.
         let ready = wait_any(&fds, &mut self.spin).unwrap_or_else(|_| vec![true; fds.len()]);

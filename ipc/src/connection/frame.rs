@@ -65,26 +65,53 @@ fn read_from(fill: &mut dyn FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>
         4 => {}
         have => return Err(Error::Torn { have: have as u64, want: 4 }),
     }
-    let length = match i32::from_be_bytes(short) {
-        -1 => {
-            let mut long = [0; 8];
-            let have = fill_all(fill, &mut long)?;
-            if have != 8 {
-                return Err(Error::Torn { have: have as u64, want: 8 });
-            }
-            u64::from_be_bytes(long)
+    let mut long = [0; 8];
+    if is_long(short) {
+        let have = fill_all(fill, &mut long)?;
+        if have != 8 {
+            return Err(Error::Torn { have: have as u64, want: 8 });
         }
-        // CPython reads other negative lengths as an empty message; here they are refused.
-        short => u64::try_from(short)
-            .map_err(|_| Error::TooLong { claimed: i64::from(short), limit: MAX_MESSAGE })?,
-    };
-    if length > MAX_MESSAGE {
-        return Err(Error::TooLong {
-            claimed: i64::try_from(length).unwrap_or(i64::MAX),
-            limit: MAX_MESSAGE,
-        });
     }
-    read_body(fill, length)
+    read_body(fill, length(short, long, MAX_MESSAGE)?)
+}
+
+/// Whether a second part of the header follows.
+fn is_long(short: [u8; 4]) -> bool {
+    i32::from_be_bytes(short) == -1
+}
+
+/// The length that a header announces, at most `limit`.
+fn length(short: [u8; 4], long: [u8; 8], limit: u64) -> Result<u64> {
+    let length = if is_long(short) {
+        u64::from_be_bytes(long)
+    } else {
+        let short = i32::from_be_bytes(short);
+        // CPython reads other negative lengths as an empty message; here they are refused.
+        u64::try_from(short).map_err(|_| Error::TooLong { claimed: i64::from(short), limit })?
+    };
+    if length > limit {
+        return Err(Error::TooLong { claimed: i64::try_from(length).unwrap_or(i64::MAX), limit });
+    }
+    Ok(length)
+}
+
+/// Appends a short message with its header.
+pub(super) fn put(message: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(header(message.len(), &mut [0; 12]));
+    out.extend_from_slice(message);
+}
+
+/// The first message of `have` and the bytes that it takes up there, if all of it is there.
+pub(super) fn whole(have: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>> {
+    let Some((short, rest)) = have.split_first_chunk() else { return Ok(None) };
+    let (long, rest) = match rest.split_first_chunk() {
+        Some((long, after)) if is_long(*short) => (*long, after),
+        None if is_long(*short) => return Ok(None),
+        _ => ([0; 8], rest),
+    };
+    let length = usize::try_from(length(*short, long, limit as u64)?).unwrap_or(usize::MAX);
+    let taken = have.len() - rest.len();
+    Ok(rest.get(..length).map(|message| (message, taken + length)))
 }
 
 fn read_body(fill: &mut dyn FnMut(&mut [u8]) -> Result<usize>, length: u64) -> Result<Vec<u8>> {
@@ -161,6 +188,21 @@ mod tests {
         assert_eq!(read_bytes(b"\0\0\0\x03abc").unwrap(), b"abc");
         assert_eq!(read_bytes(b"\xff\xff\xff\xff\0\0\0\0\0\0\0\x02hi").unwrap(), b"hi");
         assert_eq!(read_bytes(b"\0\0\0\0").unwrap(), b"");
+    }
+
+    #[test]
+    fn a_whole_frame_is_found_in_what_has_arrived() {
+        let mut bytes = Vec::new();
+        put(b"hello", &mut bytes);
+        for have in 0..bytes.len() {
+            assert_eq!(whole(&bytes[..have], 5).unwrap(), None, "{have}");
+        }
+        bytes.push(7);
+        assert_eq!(whole(&bytes, 5).unwrap(), Some((&b"hello"[..], 9)));
+        assert!(matches!(whole(&bytes[..4], 4), Err(Error::TooLong { claimed: 5, limit: 4 })));
+        let long = b"\xff\xff\xff\xff\0\0\0\0\0\0\0\x02hi";
+        assert_eq!(whole(long, 5).unwrap(), Some((&b"hi"[..], 14)));
+        assert_eq!(whole(&long[..11], 5).unwrap(), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A step is a pair of functions. Parts travel in the order of [`STEPS`], each with its bytes and descriptors; a later
 //! capability (log forwarding, liveness) joins by one entry here and touches no start method.
 
-use super::{Plan, identity, lifeline};
+use super::{Plan, identity, key, lifeline};
 use crate::Result;
 use std::os::fd::OwnedFd;
 
@@ -18,7 +18,7 @@ pub(super) struct Step {
 }
 
 /// All steps, in the order in which a child adopts them: the lifeline first, so that nothing runs unarmed.
-pub(super) const STEPS: [Step; 2] = [lifeline::STEP, identity::STEP];
+pub(super) const STEPS: [Step; 3] = [lifeline::STEP, identity::STEP, key::STEP];
 
 /// What one step sends.
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, getsockopt, recvmsg,
-    sendmsg, socketpair, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, accept4, getsockopt,
+    recvmsg, sendmsg, socketpair, sockopt,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -88,6 +88,24 @@ pub fn receive(
             return Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors of a message were cut off"));
         }
         return Ok(bytes);
+    }
+}
+
+/// Takes the next caller of a listening socket that does not block; `None` when there is none.
+///
+/// # Errors
+///
+/// The kernel's answer to accept4(2).
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+    loop {
+        match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            // SAFETY: the kernel has just made this number for us and nobody else knows it.
+            Ok(raw) => return Ok(Some(unsafe { OwnedFd::from_raw_fd(raw) })),
+            Err(Errno::EAGAIN) => return Ok(None),
+            // The second: the caller has left again.
+            Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }
 

@@ -1,0 +1,203 @@
+//! One actor in another process, as this process knows it: its address, and the connection that all its callers share.
+//!
+//! The connection is made by the first call. When it is lost, calls in flight fail and are never repeated; the next call
+//! connects again, once. Behind a supervised actor's address the next incarnation answers then.
+
+use super::link::{Link, Loss, Unsent};
+use super::{Answer, CallFailure, End};
+use crate::authkey::authkey;
+use crate::rendezvous::{Address, connect};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+
+/// Asks how the process at the address ended, if it has.
+type Obituary = dyn Fn() -> Option<End> + Send + Sync;
+
+struct Client {
+    address: Address,
+    link: Mutex<Option<Arc<Link>>>,
+    obituary: Mutex<Option<Arc<Obituary>>>,
+}
+
+/// All actors that this process has callers of.
+static CLIENTS: Mutex<BTreeMap<Address, Weak<Client>>> = Mutex::new(BTreeMap::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Calls one actor in another process. Copies share a connection; it travels as its address, never with the key.
+#[derive(Clone)]
+pub struct Caller(Arc<Client>);
+
+impl Caller {
+    /// The caller of the actor at `address`; connects to nobody yet.
+    #[must_use]
+    pub fn at(address: Address) -> Self {
+        let mut clients = lock(&CLIENTS);
+        if let Some(known) = clients.get(&address).and_then(Weak::upgrade) {
+            return Self(known);
+        }
+        let client = Arc::new(Client { address, link: Mutex::default(), obituary: Mutex::default() });
+        clients.insert(address, Arc::downgrade(&client));
+        Self(client)
+    }
+
+    /// Where the actor is.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.0.address
+    }
+
+    /// Has errors tell how the process ended, which only the process that started it can know.
+    pub fn set_obituary(&self, obituary: impl Fn() -> Option<End> + Send + Sync + 'static) {
+        *lock(&self.0.obituary) = Some(Arc::new(obituary));
+    }
+
+    /// Sends a request, which [`begin`](super::frame::begin) has begun, without waiting for its answer.
+    ///
+    /// # Errors
+    ///
+    /// Nobody listens, or too much waits there already. The request was not sent.
+    pub fn send(&self, mut frame: Vec<u8>) -> Result<Ticket, CallFailure> {
+        let link = self.0.link(None)?;
+        let (link, id) = match link.send(&mut frame) {
+            Ok(id) => (link, id),
+            Err(Unsent::Full) => return Err(CallFailure::Overloaded),
+            // Nothing of it was sent, so nothing is repeated.
+            Err(Unsent::Lost) => {
+                let link = self.0.link(Some(&link))?;
+                match link.send(&mut frame) {
+                    Ok(id) => (link, id),
+                    Err(_) => return Err(self.0.gone()),
+                }
+            }
+        };
+        Ok(Ticket { client: Arc::clone(&self.0), link, id })
+    }
+}
+
+impl Client {
+    /// The connection, other than `lost`; made now if there is none.
+    fn link(&self, lost: Option<&Arc<Link>>) -> Result<Arc<Link>, CallFailure> {
+        let mut slot = lock(&self.link);
+        let known = slot.as_ref().filter(|link| lost.is_none_or(|lost| !Arc::ptr_eq(link, lost)));
+        if let Some(link) = known.filter(|link| link.is_usable()) {
+            return Ok(Arc::clone(link));
+        }
+        let Some(stream) = connect(self.address)? else {
+            drop(slot);
+            return Err(self.gone());
+        };
+        Ok(Arc::clone(slot.insert(Arc::new(Link::new(stream, authkey()?)))))
+    }
+
+    /// The process is not there, or not any more.
+    fn gone(&self) -> CallFailure {
+        let obituary = lock(&self.obituary).clone();
+        match obituary.and_then(|obituary| obituary()) {
+            Some(End::Stopped) => CallFailure::Stopped,
+            Some(End::Died(reason)) => CallFailure::Died { reason: Some(reason) },
+            None => CallFailure::Died { reason: None },
+        }
+    }
+
+    fn failure(&self, loss: Loss) -> CallFailure {
+        match loss {
+            Loss::Died => self.gone(),
+            Loss::Stopped => CallFailure::Stopped,
+            Loss::NotAuthenticated => crate::Error::NotAuthenticated.into(),
+            Loss::Malformed => crate::Error::Malformed { what: "reply of an actor" }.into(),
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let mut clients = lock(&CLIENTS);
+        // Somebody may have made a new one for the same address meanwhile.
+        if clients.get(&self.address).is_some_and(|known| known.strong_count() == 0) {
+            clients.remove(&self.address);
+        }
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Caller({})", self.0.address)
+    }
+}
+
+impl PartialEq for Caller {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.address == other.0.address
+    }
+}
+
+impl Eq for Caller {}
+
+impl Serialize for Caller {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.address.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Caller {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::at(Address::deserialize(deserializer)?))
+    }
+}
+
+/// A request that was sent. Dropping it gives the answer up; the request is carried out all the same.
+pub struct Ticket {
+    client: Arc<Client>,
+    link: Arc<Link>,
+    id: u64,
+}
+
+impl Ticket {
+    /// Has the request go out although nobody waits for its answer yet.
+    ///
+    /// # Errors
+    ///
+    /// The thread that does so cannot be started.
+    pub fn set_off(&self) -> crate::Result<()> {
+        self.link.see_to_requests()
+    }
+
+    /// Waits for the answer on the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub fn wait(self) -> Result<Answer, CallFailure> {
+        self.link.wait(self.id).map_err(|loss| self.client.failure(loss))
+    }
+
+    /// The answer, or a promise to wake `context` when it is there. Not to be asked again after the answer.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub fn poll(&mut self, context: &Context<'_>) -> Poll<Result<Answer, CallFailure>> {
+        self.link.poll(self.id, context).map_err(|loss| self.client.failure(loss))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.link.forget(self.id);
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("address", &self.client.address)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
