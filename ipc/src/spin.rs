@@ -35,23 +35,34 @@ impl Default for Spin {
 impl Spin {
     /// Looks until `look` gives something, for at most [`LIMIT`]. `None`: go to sleep.
     pub fn look<T>(&mut self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        let until = self.begin()?;
+        loop {
+            if let Some(found) = look() {
+                self.end(true);
+                return Some(found);
+            }
+            if Instant::now() >= until {
+                self.end(false);
+                return None;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Until when to look, for callers that have their own loop; `None`: go to sleep. [`end`](Self::end) follows.
+    pub fn begin(&mut self) -> Option<Instant> {
         if self.credit == 0 && self.skipped < PROBE {
             self.skipped += 1;
             return None;
         }
         self.skipped = 0;
-        let start = Instant::now();
-        loop {
-            if let Some(found) = look() {
-                self.credit = (self.credit + REWARD).min(MOST);
-                return Some(found);
-            }
-            if start.elapsed() >= LIMIT {
-                self.credit = self.credit.saturating_sub(1);
-                return None;
-            }
-            std::thread::yield_now();
-        }
+        Some(Instant::now() + LIMIT)
+    }
+
+    /// Learns from a look that [`begin`](Self::begin) allowed.
+    pub fn end(&mut self, has_found: bool) {
+        self.credit =
+            if has_found { (self.credit + REWARD).min(MOST) } else { self.credit.saturating_sub(1) };
     }
 }
 

@@ -27,6 +27,7 @@ pub mod target;
 mod bootstrap;
 mod descriptor;
 mod entry;
+mod function;
 mod identity;
 mod key;
 mod lifeline;
@@ -36,6 +37,7 @@ mod step;
 mod task;
 
 pub use descriptor::assert_inside_main_image;
+pub use function::Function;
 pub use identity::{Identity, Origin, identity, origin};
 pub use method::{StartMethod, UnknownStartMethod};
 pub use outcome::Reply;

@@ -227,10 +227,32 @@ fn run<F, A, M>(args: &'static [u8], handles: Vec<OwnedFd>) -> Outcome
 where
     F: Target<A, M, Output: Wire>,
 {
+    match decode_args::<F, A, M>(args, handles) {
+        Ok(owned) => outcome::of_call(|| conjure::<F>().call(owned)),
+        Err(failure) => Outcome::Failed(failure),
+    }
+}
+
+fn decode_args<F, A, M>(args: &'static [u8], handles: Vec<OwnedFd>) -> Result<F::Owned, Failure>
+where
+    F: Target<A, M>,
+{
     // Deserialize is the user's code too.
     match catch(|| codec::decode_with_handles::<F::Owned>(args, handles)) {
-        Ok(Ok(owned)) => outcome::of_call(|| conjure::<F>().call(owned)),
-        Ok(Err(error)) => Outcome::Failed(Failure::BadArguments(error.to_string())),
-        Err(report) => Outcome::Failed(Failure::Panicked(report)),
+        Ok(owned) => owned.map_err(|error| Failure::BadArguments(error.to_string())),
+        Err(report) => Err(Failure::Panicked(report)),
     }
+}
+
+/// Calls `F`, in a process that was started for something else, with arguments that [`Target::encode`] encoded. A panic
+/// of the function passes through.
+///
+/// # Errors
+///
+/// The arguments cannot be decoded.
+pub fn call_encoded<F, A, M>(args: &'static [u8], handles: Vec<OwnedFd>) -> Result<F::Output, Failure>
+where
+    F: Target<A, M>,
+{
+    decode_args::<F, A, M>(args, handles).map(|owned| conjure::<F>().call(owned))
 }
