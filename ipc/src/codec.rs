@@ -28,6 +28,7 @@ mod guard;
 mod handles;
 mod native;
 mod scribe;
+pub(crate) mod show;
 
 use std::any::type_name;
 use std::cell::RefCell;

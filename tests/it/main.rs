@@ -35,4 +35,5 @@ mod pool_storm;
 mod process;
 mod programs;
 mod relatives;
+mod streams;
 mod surroundings;

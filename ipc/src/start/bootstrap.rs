@@ -9,6 +9,7 @@ use crate::unwind;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsStr};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -46,11 +47,9 @@ pub(super) fn run_child(socket: &OwnedFd) -> ! {
         Err(error) => not_called(&error),
     };
     let code = if outcome.is_success() { 0 } else { FAILED };
-    if let Outcome::Failed(failure) = &outcome
-        && !matches!(failure, Failure::Panicked(_))
-    {
-        // A panic has printed itself; these have not, and the parent may be gone.
-        eprintln!("procession: {}: {failure}", super::identity().name);
+    if let Some(complaint) = outcome.complaint() {
+        // The parent may be gone, or never ask for the result.
+        say(&format!("{}: {complaint}", super::identity().name));
     }
     // If the parent is gone, nobody misses the answer.
     let _ = outcome.into_parcel().send(socket);
@@ -99,6 +98,11 @@ fn adopt(bytes: &'static [u8], mut handles: Vec<OwnedFd>) -> Result<Call> {
 
 fn not_called(error: &Error) -> Outcome {
     Outcome::Failed(Failure::NotCalled(crate::error::chain(error)))
+}
+
+/// Prints one line on standard error, which may be closed or broken.
+pub(super) fn say(what: &str) {
+    let _ = std::io::stderr().write_all(format!("procession: {what}\n").as_bytes());
 }
 
 /// Ends a child: exit handlers run and buffered output is flushed, as when `main` returns.

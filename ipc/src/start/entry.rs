@@ -14,7 +14,7 @@
 
 use super::parcel::{HEADER, Header, Kind, Parcel};
 use super::{bootstrap, forkserver};
-use crate::sys::fd::replace_by_null;
+use crate::sys::fd::{fill_standard_streams, replace_by_null};
 use crate::sys::image::main_image;
 use crate::sys::process::{Disposition, has_elevated_rights, remove_variable, set_disposition};
 use crate::sys::socket;
@@ -105,7 +105,7 @@ fn take_over(role: Role, other_constructors: impl FnOnce()) -> ! {
     let socket = match take_socket() {
         Ok(socket) => socket,
         Err(error) => {
-            eprintln!("procession: cannot take over the start socket: {error}");
+            bootstrap::say(&format!("cannot take over the start socket: {error}"));
             bootstrap::leave(1)
         }
     };
@@ -119,10 +119,12 @@ fn take_over(role: Role, other_constructors: impl FnOnce()) -> ! {
 }
 
 /// Moves the start socket away from standard input, which becomes the null device, and takes the invitation off it.
+/// Other standard streams that are closed become the null device too.
 fn take_socket() -> io::Result<OwnedFd> {
     // SAFETY: descriptor 0 is open: `invited` has just looked at it.
     let stdin = unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) };
     let socket = replace_by_null(stdin)?;
+    fill_standard_streams()?;
     Parcel::receive(&socket).map_err(io::Error::other)?;
     Ok(socket)
 }

@@ -1,6 +1,7 @@
 //! What a started function came to: a value on its way back, or why there is none, as data.
 
 use super::parcel::{Kind, Parcel};
+use crate::codec::show::error_text;
 use crate::codec::{self, CodecError, Wire};
 use crate::unwind::{PanicReport, catch};
 use crate::{Error, Result};
@@ -33,8 +34,8 @@ fn at(location: &Option<String>) -> String {
 /// What the child sends before it leaves.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// An encoded result.
-    Value(Vec<u8>, Vec<OwnedFd>),
+    /// An encoded result; if it is an `Err`, with a text of it for people.
+    Value { bytes: Vec<u8>, handles: Vec<OwnedFd>, error: Option<String> },
     /// No result.
     Failed(Failure),
 }
@@ -44,12 +45,12 @@ pub(crate) fn of_call<R: Wire>(body: impl FnOnce() -> R) -> Outcome {
     // Serialize, Deserialize and Drop of the result are the user's code too.
     let called = catch(|| {
         let value = body();
-        let encoded = codec::encode_with_handles(&value)?;
-        codec::check_encoded::<R, R>(&encoded.0)?;
-        Ok::<_, CodecError>(encoded)
+        let (bytes, handles) = codec::encode_with_handles(&value)?;
+        codec::check_encoded::<R, R>(&bytes)?;
+        Ok::<_, CodecError>(Outcome::Value { bytes, handles, error: error_text(&value) })
     });
     match called {
-        Ok(Ok((bytes, handles))) => Outcome::Value(bytes, handles),
+        Ok(Ok(value)) => value,
         Ok(Err(error)) => Outcome::Failed(Failure::BadResult(error.to_string())),
         Err(report) => Outcome::Failed(Failure::Panicked(report)),
     }
@@ -57,12 +58,21 @@ pub(crate) fn of_call<R: Wire>(body: impl FnOnce() -> R) -> Outcome {
 
 impl Outcome {
     pub(super) fn is_success(&self) -> bool {
-        matches!(self, Self::Value(..))
+        matches!(self, Self::Value { error: None, .. })
+    }
+
+    /// What went wrong, unless it has been printed: a panic prints itself.
+    pub(super) fn complaint(&self) -> Option<String> {
+        match self {
+            Self::Value { error, .. } => error.as_ref().map(|error| format!("returned an error: {error}")),
+            Self::Failed(Failure::Panicked(_)) => None,
+            Self::Failed(failure) => Some(failure.to_string()),
+        }
     }
 
     pub(super) fn into_parcel(self) -> Parcel {
         match self {
-            Self::Value(bytes, handles) => Parcel { kind: Kind::Value, bytes, handles },
+            Self::Value { bytes, handles, .. } => Parcel { kind: Kind::Value, bytes, handles },
             Self::Failed(failure) => {
                 // A failure is strings and unit variants: it encodes. If memory ran out, an empty one still says "failed".
                 let bytes = codec::encode(&failure).unwrap_or_default();

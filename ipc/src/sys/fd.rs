@@ -2,13 +2,14 @@
 
 use super::check;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::time::Instant;
 
 /// Waits until `fd` has something to read or its other end is gone; `None` waits without bound.
@@ -123,6 +124,24 @@ pub fn replace_by_null(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: both numbers are open descriptors; whoever uses number `fd` from now on reads the null device, as wanted.
     check(unsafe { libc::dup2(null.as_raw_fd(), fd.as_raw_fd()) })?;
     Ok(moved)
+}
+
+/// Opens the null device for each standard stream that is closed, as the standard library does it before `main`: else
+/// some descriptor that is opened later would be taken for one. For the only thread of a process.
+///
+/// # Errors
+///
+/// No null device.
+pub fn fill_standard_streams() -> io::Result<()> {
+    for number in 0..=2 {
+        // SAFETY: the number is only borrowed to ask whether it is open.
+        let stream = unsafe { BorrowedFd::borrow_raw(number) };
+        if fcntl(stream, FcntlArg::F_GETFD) == Err(Errno::EBADF) {
+            // The kernel gives the lowest free number, which is this one; it stays open for good, also over an exec.
+            let _ = open("/dev/null", OFlag::O_RDWR, Mode::empty())?.into_raw_fd();
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
