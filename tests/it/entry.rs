@@ -3,13 +3,14 @@
 use std::{
     env,
     fs::{self, File},
-    io::{Read, Seek, SeekFrom},
+    io::Read,
     os::fd::{AsRawFd, OwnedFd},
     process::{Command, Stdio},
 };
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 
+use crate::elf::build_of;
 use crate::support::isolated;
 
 /// Set for the helper test below, which says what `main` finds.
@@ -54,14 +55,14 @@ fn pair(kind: SockType) -> (OwnedFd, OwnedFd) {
 }
 
 /// A packet socket on which `packet` is queued.
-fn queued(packet: &[u8]) -> (OwnedFd, OwnedFd) {
+pub fn queued(packet: &[u8]) -> (OwnedFd, OwnedFd) {
     let (ours, theirs) = pair(SockType::SeqPacket);
     assert_eq!(send(ours.as_raw_fd(), packet, MsgFlags::empty()).unwrap(), packet.len());
     (ours, theirs)
 }
 
 /// The header of a start message: what it becomes (1: a child, 2: a server) and which build it is from.
-fn header(kind: u32, build: u64) -> Vec<u8> {
+pub fn header(kind: u32, build: u64) -> Vec<u8> {
     let words = [&b"PROCESN1"[..], &build.to_le_bytes(), &kind.to_le_bytes(), &[0; 12]];
     words.concat()
 }
@@ -140,48 +141,4 @@ fn invitation_of_the_parent_is_taken_and_that_of_a_grandparent_is_not() {
             .stdin(theirs);
         assert_main_runs("grandparent", &mut shell);
     });
-}
-
-/// The number of a build, as the library forms it: FNV-1a over the program headers and the build id.
-fn build_of(program: &str) -> u64 {
-    let mut file = File::open(program).unwrap();
-    let mut read = |at: u64, length: usize| {
-        let mut bytes = vec![0; length];
-        file.seek(SeekFrom::Start(at)).unwrap();
-        file.read_exact(&mut bytes).unwrap();
-        bytes
-    };
-    let long = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
-    let elf = read(0, 64);
-    let (table, size) = (long(&elf, 32), u64::from(elf[54]));
-    let mut build = 0xcbf2_9ce4_8422_2325_u64;
-    let mut add = |bytes: &[u8]| {
-        for byte in bytes {
-            build = (build ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    };
-    for index in 0..u64::from(elf[56]) {
-        let header = read(table + index * size, 56);
-        [&header[..4], &header[16..24], &header[40..48]].iter().for_each(|field| add(field));
-        if header[0] == 4 {
-            let notes = read(long(&header, 8), usize::try_from(long(&header, 40)).unwrap());
-            add(build_id_in(&notes));
-        }
-    }
-    build
-}
-
-/// The build id in a section of notes (elf(5), "Notes").
-fn build_id_in(notes: &[u8]) -> &[u8] {
-    let word = |at: usize| u32::from_le_bytes(notes[at..at + 4].try_into().unwrap()) as usize;
-    let mut at = 0;
-    while at + 12 <= notes.len() {
-        let (name, length) = (word(at).next_multiple_of(4), word(at + 4));
-        let body = at + 12 + name;
-        if word(at + 8) == 3 && notes[at + 12..].starts_with(b"GNU\0") {
-            return &notes[body..body + length];
-        }
-        at = body + length.next_multiple_of(4);
-    }
-    &[]
 }

@@ -16,11 +16,13 @@
 )]
 #![allow(unreachable_pub, unnameable_types, reason = "the modules of a test binary have no outside")]
 
+mod elf;
 mod family;
 mod support;
 mod support_test;
 
 mod arguments;
+mod builds;
 mod context;
 mod endings;
 mod entry;
