@@ -6,6 +6,7 @@
 pub mod fd;
 pub mod image;
 pub mod process;
+pub mod rights;
 pub mod socket;
 
 use std::io;

@@ -37,5 +37,6 @@ mod pool_storm;
 mod process;
 mod programs;
 mod relatives;
+mod rights;
 mod streams;
 mod surroundings;

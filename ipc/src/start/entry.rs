@@ -16,7 +16,8 @@ use super::parcel::{HEADER, Header, Kind, Parcel};
 use super::{bootstrap, forkserver};
 use crate::sys::fd::{fill_standard_streams, replace_by_null};
 use crate::sys::image::main_image;
-use crate::sys::process::{Disposition, has_elevated_rights, remove_variable, set_disposition};
+use crate::sys::process::{Disposition, remove_variable, set_disposition};
+use crate::sys::rights::has_elevated_rights;
 use crate::sys::socket;
 use nix::libc::{self, c_char, c_int};
 use std::io;
@@ -41,6 +42,14 @@ pub(super) enum Role {
 }
 
 impl Role {
+    /// The start method that needs it.
+    pub(super) fn method(self) -> &'static str {
+        match self {
+            Self::Child => "spawn",
+            Self::Server => "forkserver",
+        }
+    }
+
     pub(super) fn parcel_kind(self) -> Kind {
         match self {
             Self::Child => Kind::BecomeChild,

@@ -9,6 +9,8 @@
 //!
 //! The server ends when its socket does, which is when we end; so does the child that waits. If the server was killed,
 //! the next start makes a new one. No start message has been sent to a child that we do not know, so nothing runs twice.
+//! When user or groups of this process have changed, the next start makes a new one too: nothing that we start may have
+//! rights that we gave up.
 
 #![allow(unsafe_code)]
 
@@ -21,6 +23,7 @@ use crate::sys::fd::is_hung_up;
 use crate::sys::process::{
     Cloned, Disposition, clone_sibling, pidfd_open, set_disposition, take_status, thread_id_address,
 };
+use crate::sys::rights::Credentials;
 use crate::sys::socket::{packet_pair, peer};
 use crate::{Error, Result, unwind};
 use nix::libc;
@@ -39,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 struct Server {
     /// Who started it: the copy after a fork must not use its parent's.
     owner: u32,
+    /// Its children have these; ours may have changed since.
+    credentials: Credentials,
     child: Arc<Child>,
     socket: OwnedFd,
     /// Our end of the start socket of the child that is being made.
@@ -54,19 +59,18 @@ static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 pub(super) fn process() -> Result<Made> {
     let mut slot = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     let own = std::process::id();
-    if let Some(server) = slot.as_mut().filter(|server| server.owner == own) {
+    let credentials = Credentials::current().map_err(|e| Error::os("read user and groups", e))?;
+    if let Some(server) = slot.as_mut().filter(|s| s.owner == own && s.credentials == credentials) {
         match server.take() {
             Err(Error::Disconnected) => {}
             other => return other,
         }
     }
-    let lost = slot.take().filter(|server| server.owner == own);
-    if lost.is_some() {
-        // Its start sockets end with it, and so do the children that wait at them.
-        drop(lost);
+    if let Some(server) = slot.take().filter(|server| server.owner == own) {
+        server.retire();
         reap_strays();
     }
-    let server = slot.insert(launch()?);
+    let server = slot.insert(launch(credentials)?);
     server.take().map_err(|error| match error {
         Error::Disconnected => Error::ForkServerLost { pid: server.child.pid() },
         other => other,
@@ -99,6 +103,15 @@ impl Server {
         Ok(ours)
     }
 
+    /// Ends the server, if it is not dead already, and the child that waits.
+    fn retire(mut self) {
+        let Ok((pid, pidfd)) = self.delivered() else { return };
+        let child = Child::register(pid, pidfd, About::helper("unused child"), Vec::new());
+        self.next = None;
+        // It leaves when its start socket ends. If it takes its time, a later start reaps it.
+        let _ = child.wait(Some(Instant::now() + PATIENCE));
+    }
+
     /// Waits for the child that was asked for.
     fn delivered(&self) -> Result<(i32, OwnedFd)> {
         let answer = Parcel::receive(&self.socket)?;
@@ -119,13 +132,13 @@ pub fn pid() -> Option<i32> {
     slot.as_ref().filter(|server| server.owner == std::process::id()).map(|server| server.child.pid())
 }
 
-fn launch() -> Result<Server> {
+fn launch(credentials: Credentials) -> Result<Server> {
     let (pid, pidfd, socket) = spawn::process(Role::Server)?;
     // A daemon: the exit handler ends it with us, and its socket ends it when we are killed.
     let child = Child::register(pid, pidfd, About::helper("fork server"), Vec::new());
     let hello = Parcel::receive(&socket)?;
     match hello.kind {
-        Kind::Done => Ok(Server { owner: std::process::id(), child, socket, next: None }),
+        Kind::Done => Ok(Server { owner: std::process::id(), credentials, child, socket, next: None }),
         _ => {
             let reason = String::from_utf8_lossy(&hello.bytes).into_owned();
             Err(Error::NotSupported { method: "forkserver", reason })

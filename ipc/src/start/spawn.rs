@@ -7,6 +7,7 @@ use super::descriptor::assert_inside_main_image;
 use super::entry::{self, BIND_NOW, BINDS_NOW, MARKER, Role};
 use super::parcel::Parcel;
 use crate::sys::process::{self, pidfd_open};
+use crate::sys::rights::reason_for_elevation;
 use crate::sys::socket::packet_pair;
 use crate::{Error, Result};
 use std::ffi::{CStr, CString, OsString};
@@ -20,7 +21,12 @@ pub(super) fn process(role: Role) -> Result<(i32, OwnedFd, OwnedFd)> {
     assert_inside_main_image()?;
     if !entry::is_linked() {
         let reason = "the entry before `main` is not part of this program".to_owned();
-        return Err(Error::NotSupported { method: "spawn", reason });
+        return Err(Error::NotSupported { method: role.method(), reason });
+    }
+    // The entry of such a copy would refuse to take over, and its `main` would run.
+    if let Some(why) = reason_for_elevation() {
+        let reason = format!("a copy of this program would have other rights than this process, since {why}");
+        return Err(Error::NotSupported { method: role.method(), reason });
     }
     let (ours, theirs) = packet_pair().map_err(|e| Error::os("open a start socket", e))?;
     // Queued before the program runs: the entry never waits to find out what it is.

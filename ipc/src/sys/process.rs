@@ -252,13 +252,6 @@ pub unsafe fn clone_sibling(thread_id: usize) -> io::Result<Cloned> {
     Ok(Cloned::Original(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
-/// Whether this program runs with more rights than whoever started it (AT_SECURE, getauxval(3)).
-#[must_use]
-pub fn has_elevated_rights() -> bool {
-    // SAFETY: reads the auxiliary vector, takes an integer.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
-}
-
 /// Takes a variable out of this process's environment.
 ///
 /// # Safety
