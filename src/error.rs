@@ -216,6 +216,10 @@ pub enum ErrorKind {
     #[error(transparent)]
     UnknownStartMethod(UnknownStartMethod),
 
+    /// [`log_to_stderr`](crate::log_to_stderr) in a program that has a subscriber of its own.
+    #[error("{}", IpcError::SubscriberInstalled)]
+    SubscriberInstalled,
+
     /// The start method cannot work here.
     #[error("start method `{method}` is not supported here: {reason}")]
     NotSupported {
@@ -360,6 +364,7 @@ fn kind_of(error: &IpcError) -> ErrorKind {
             ErrorKind::ForeignChild { name: name.clone(), creator: *creator }
         }
         IpcError::Disconnected => ErrorKind::Disconnected,
+        IpcError::SubscriberInstalled => ErrorKind::SubscriberInstalled,
         IpcError::Torn { have, want } => ErrorKind::Torn { have: *have, want: *want },
         IpcError::TimedOut { what, after } => ErrorKind::TimedOut { what, after: *after },
         other => ErrorKind::Other { what: other.to_string() },

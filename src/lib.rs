@@ -21,6 +21,8 @@
 //! - [`pipe`] connects two processes; a [`Connection`] may be an argument, or be sent over another one.
 //! - [`Error`] says which process, pid and task it was, and [`ErrorKind`] what happened to it.
 //!
+//! - What a child logs with [`tracing`] reaches this program's subscriber; [`log_to_stderr`] needs none.
+//!
 //! # Which functions
 //!
 //! Any plain `fn`, generic or local, and any closure that captures nothing. Arguments are a tuple that fits the
@@ -42,6 +44,7 @@ mod connection;
 mod context;
 mod error;
 mod family;
+mod log;
 mod pool;
 pub mod prelude;
 mod process;
@@ -55,6 +58,7 @@ pub use context::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use family::{CurrentProcess, ParentProcess, active_children, current_process, parent_process};
+pub use log::{Level, LevelFilter, LogForwarding, log_to_stderr, set_log_forwarding};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder, PoolCall};
 pub use process::{NoResult, Orphan, Process, ProcessBuilder};
 

@@ -175,6 +175,7 @@ impl Pool {
             // Its panics were caught and told.
             let _ = driver.join();
         }
+        procession_ipc::log::settle();
         Ok(())
     }
 }

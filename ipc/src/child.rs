@@ -151,7 +151,8 @@ impl Child {
         self.pidfd.as_fd()
     }
 
-    /// Waits for the end of the child on the calling thread; `None` as deadline waits without bound.
+    /// Waits for the end of the child on the calling thread; `None` as deadline waits without bound. Then this program's
+    /// subscriber has seen what the child logged (see [`log::settle`](crate::log::settle)).
     ///
     /// Returns `None` when the deadline came first.
     ///
@@ -161,6 +162,8 @@ impl Child {
     pub fn wait(&self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
         loop {
             if let Some(status) = self.try_wait()? {
+                // Whoever has joined a process has seen what it logged.
+                crate::log::settle();
                 return Ok(Some(status));
             }
             let ready = wait_readable(self.sentinel(), deadline)

@@ -116,6 +116,13 @@ pub enum Error {
         uid: u32,
     },
 
+    /// `log_to_stderr` in a program that has a subscriber of its own.
+    #[error(
+        "this program has a `tracing` subscriber already, and it gets the events of all processes: \
+         either install none, or let it print"
+    )]
+    SubscriberInstalled,
+
     /// The time given for the operation is over.
     #[error("{what} did not happen within {after:?}")]
     TimedOut {

@@ -10,7 +10,8 @@
 //! - [`stream`]: byte streams without frames, and waiting for many;
 //! - [`rendezvous`], [`authkey`]: how processes of a family that are not parent and child find and trust each other;
 //! - [`call`]: calls to an actor in another process, as their callers see them;
-//! - [`codec`]: serde values to bytes and back, with hostile bytes in mind.
+//! - [`codec`]: serde values to bytes and back, with hostile bytes in mind;
+//! - [`log`]: events of other processes at this program's subscriber.
 //!
 //! Programs use the `procession` crate; this one has no stability promise of its own.
 
@@ -23,6 +24,7 @@ pub mod child;
 pub mod codec;
 pub mod connection;
 mod error;
+pub mod log;
 pub mod parent;
 pub mod rendezvous;
 pub mod spin;

@@ -31,6 +31,7 @@ mod function;
 mod identity;
 mod key;
 mod lifeline;
+mod logging;
 mod parcel;
 mod spawn;
 mod step;

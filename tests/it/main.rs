@@ -29,6 +29,7 @@ mod entry;
 mod exit;
 mod hygiene;
 mod library;
+mod logging;
 mod pipe;
 mod pool;
 mod pool_death;

@@ -1,9 +1,9 @@
 //! The one list of what a start prepares in the parent and adopts in the child.
 //!
 //! A step is a pair of functions. Parts travel in the order of [`STEPS`], each with its bytes and descriptors; a later
-//! capability (log forwarding, liveness) joins by one entry here and touches no start method.
+//! capability (liveness) joins by one entry here and touches no start method.
 
-use super::{Plan, identity, key, lifeline};
+use super::{Plan, identity, key, lifeline, logging};
 use crate::Result;
 use std::os::fd::OwnedFd;
 
@@ -17,8 +17,9 @@ pub(super) struct Step {
     pub(super) adopt: fn(&[u8], Vec<OwnedFd>) -> Result<()>,
 }
 
-/// All steps, in the order in which a child adopts them: the lifeline first, so that nothing runs unarmed.
-pub(super) const STEPS: [Step; 3] = [lifeline::STEP, identity::STEP, key::STEP];
+/// All steps, in the order in which a child adopts them: the lifeline first, so that nothing runs unarmed; the log once the
+/// process has a name.
+pub(super) const STEPS: [Step; 4] = [lifeline::STEP, identity::STEP, key::STEP, logging::STEP];
 
 /// What one step sends.
 #[derive(Debug, Default)]

@@ -20,8 +20,23 @@ use std::time::Instant;
 ///
 /// The kernel's answer to poll(2).
 pub fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    wait_for(fd, PollFlags::POLLIN, deadline)
+}
+
+/// Waits until `fd` has room for something to be written or its other end is gone.
+///
+/// Returns whether it is ready. Signals do not end the wait.
+///
+/// # Errors
+///
+/// The kernel's answer to poll(2).
+pub fn wait_writable(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> {
+    wait_for(fd, PollFlags::POLLOUT, Some(deadline))
+}
+
+fn wait_for(fd: BorrowedFd<'_>, what: PollFlags, deadline: Option<Instant>) -> io::Result<bool> {
     loop {
-        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(fd, what)];
         match poll(&mut fds, timeout_until(deadline)) {
             Ok(0) if is_over(deadline) => return Ok(false),
             Ok(0) | Err(Errno::EINTR) => {}

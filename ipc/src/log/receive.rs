@@ -1,0 +1,166 @@
+//! The thread `procession-log`: reads what other processes log and replays it here.
+//!
+//! It starts with the first process that is started while this program has a subscriber, and lives as long as this
+//! process. It holds the only receiving end; we keep a sending end for each next child, so the socket has no end of
+//! its own.
+//!
+//! [`Receiver::settle`] is how `join` keeps its promise: what a process sent before it ended lies in the socket, in
+//! order, so one pass of the thread over what lies there now is all that must be waited for. A pass looks first for
+//! processes that are gone, then reads, then closes what they left open.
+
+use super::replay::Replay;
+use crate::spin::Spin;
+use crate::stream::{Interest, Wake, wait_any};
+use crate::sys::socket::packet_pair;
+use crate::{Error, Result, unwind};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tracing::warn;
+
+/// What the socket may hold, in bytes as the kernel counts them; it may allow less (net.core.wmem_max).
+const ROOM: usize = 1 << 20;
+
+/// Most messages in one pass: more than the socket can hold, so that one pass sees all that lay there when it began.
+const PASS: usize = 8 * 1024;
+
+/// How long [`Receiver::settle`] waits for a subscriber that stands still. Until it moves again, nobody waits any more.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// This process's end of the log of its children.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    /// The end that children get.
+    sender: OwnedFd,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    wake: Wake,
+    /// Messages handled so far. Relaxed: only compared with itself.
+    handled: AtomicU64,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+/// Passes are numbered: one that begins after it was asked for answers for it.
+#[derive(Debug, Default)]
+struct Progress {
+    asked: u64,
+    done: u64,
+    /// How many messages had been handled when somebody waited in vain.
+    stuck_at: Option<u64>,
+    /// The thread has left.
+    is_over: bool,
+}
+
+thread_local! {
+    static IS_LOG_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Receiver {
+    /// Starts the thread.
+    pub(super) fn start() -> Result<Self> {
+        let doing = "open a socket for the log of children";
+        let (socket, sender) = packet_pair().map_err(|e| Error::os(doing, e))?;
+        setsockopt(&sender, sockopt::SndBuf, &ROOM).map_err(|e| Error::os(doing, e))?;
+        let (progress, changed) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { wake: Wake::new()?, handled: AtomicU64::new(0), progress, changed });
+        let own = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("procession-log".to_owned())
+            .spawn(move || run(&socket, &own))
+            .map_err(|e| Error::os("start the thread that receives the log of children", e))?;
+        Ok(Self { sender, shared })
+    }
+
+    /// The end that children get.
+    pub(super) fn sender(&self) -> &OwnedFd {
+        &self.sender
+    }
+
+    /// Whether the thread has left, which it does when somebody shut the socket down.
+    pub(super) fn is_over(&self) -> bool {
+        self.shared.progress().is_over
+    }
+
+    /// Waits until everything that has been sent so far was handed to the subscriber, for at most [`PATIENCE`].
+    pub(super) fn settle(&self) {
+        // A subscriber that joins a process must not wait for itself.
+        if IS_LOG_THREAD.try_with(Cell::get).unwrap_or(true) {
+            return;
+        }
+        let mut progress = self.shared.progress();
+        progress.asked += 1;
+        let own = progress.asked;
+        self.shared.wake.wake();
+        let is_waiting = |progress: &mut Progress| progress.done < own && !progress.is_over;
+        if progress.stuck_at == Some(self.shared.handled.load(Ordering::Relaxed)) {
+            return;
+        }
+        let waited = self.shared.changed.wait_timeout_while(progress, PATIENCE, is_waiting);
+        let (mut progress, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        progress.stuck_at = timeout.timed_out().then(|| self.shared.handled.load(Ordering::Relaxed));
+    }
+}
+
+impl Shared {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The life of the thread.
+fn run(socket: &OwnedFd, shared: &Shared) {
+    IS_LOG_THREAD.set(true);
+    let (mut replay, mut spin) = (Replay::default(), Spin::default());
+    let mut buffer = vec![0; super::wire::MESSAGE_LIMIT];
+    loop {
+        let own = [socket.as_fd(), shared.wake.as_fd()];
+        let watched: Vec<_> =
+            own.into_iter().chain(replay.sentinels()).map(|fd| (fd, Interest::Read)).collect();
+        // Only a descriptor that is none, or no memory: then the log ends and not the program.
+        let is_waiting = wait_any(&watched, &mut spin).is_ok();
+        shared.wake.clear();
+        let asked = shared.progress().asked;
+        let ended = replay.ended();
+        let is_open = is_waiting
+            && read(socket, &mut buffer, |bytes| {
+                // A panic of the subscriber has printed itself; it costs this message.
+                let _ = unwind::catch(|| replay.message(bytes));
+                shared.handled.fetch_add(1, Ordering::Relaxed);
+            });
+        for pid in ended.into_iter().chain(replay.latecomers()) {
+            let _ = unwind::catch(|| replay.forget(pid));
+        }
+        let mut progress = shared.progress();
+        (progress.done, progress.is_over) = (asked, !is_open);
+        drop(progress);
+        shared.changed.notify_all();
+        if !is_open {
+            return warn!(target: super::TARGET, "the log of child processes cannot be received any more");
+        }
+    }
+}
+
+/// Hands over what lies in the socket. `false` when nothing will come any more.
+fn read(socket: &OwnedFd, buffer: &mut [u8], mut handle: impl FnMut(&[u8])) -> bool {
+    for _ in 0..PASS {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+        match recv(socket.as_raw_fd(), buffer, flags) {
+            // We hold a sending end and nobody sends empty messages: a child has shut the socket down.
+            Ok(0) => return false,
+            // A message that is too long gives its whole length, and is none of ours.
+            Ok(length) => handle(buffer.get(..length).unwrap_or_default()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return true,
+            Err(_) => return false,
+        }
+    }
+    true
+}
