@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::runtime;
-use procession_ipc::child::Child;
+use procession_ipc::child::{Child, ExitStatus};
 use procession_ipc::codec::Wire;
 use procession_ipc::start::target::Target;
 use procession_ipc::start::{self, Identity, Plan, StartMethod, Started};
@@ -12,6 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// Target of the log messages about processes.
+const TARGET: &str = "procession::process";
 
 /// How a process shall be started.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +54,19 @@ where
     let daemon = options.daemon.unwrap_or(own.daemon);
     let armed = options.armed.unwrap_or(daemon);
     let plan = Plan { method: options.method, identity: Identity { name, path, daemon }, armed };
-    Ok(start::start(f, args, &plan)?)
+    let started = start::start(f, args, &plan)?;
+    let (name, pid) = (started.child.name(), started.child.pid());
+    tracing::debug!(target: TARGET, name, pid, daemon, "process started");
+    Ok(started)
+}
+
+/// Says how a child ended; once for each.
+pub(crate) fn tell_end(child: &Child, status: ExitStatus) {
+    let (name, pid) = (child.name(), child.pid());
+    match status {
+        ExitStatus::Exited(_) => tracing::debug!(target: TARGET, name, pid, %status, "process ended"),
+        _ => tracing::info!(target: TARGET, name, pid, %status, "process ended"),
+    }
 }
 
 /// Counts the children of this process, from 1, as Python does.
@@ -94,8 +109,12 @@ impl Actor for ProcessActor {
                 let Ok(mut ready) = sentinel.readable().await else { break };
                 match sentinel.get_ref().0.try_wait() {
                     Ok(None) => ready.clear_ready(),
+                    Ok(Some(status)) => {
+                        tell_end(&sentinel.get_ref().0, status);
+                        break;
+                    }
                     // An error here is one of waitid(2) itself; whoever joins the child meets it again.
-                    Ok(Some(_)) | Err(_) => break,
+                    Err(_) => break,
                 }
             }
             myself.stop(None);

@@ -5,7 +5,7 @@
 //!
 //! Nobody waits for an actor to start or to join a process: the root is told afterwards.
 
-use crate::process::{ProcessActor, Watched};
+use crate::process::{ProcessActor, Watched, tell_end};
 use crate::{Error, Result};
 use procession_ipc::child::Child;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -69,11 +69,12 @@ impl Actor for Root {
             RootMessage::Watch => drop(myself.send_after(MOMENT, || RootMessage::WatchNow)),
             RootMessage::WatchNow => {
                 for child in take_newcomers() {
-                    // Without a descriptor for the watch, the child is reaped by whoever joins it or at the next start.
-                    if !matches!(child.try_wait(), Ok(Some(_))) {
-                        let _ =
-                            Actor::spawn_linked(None, ProcessActor, Watched(child), myself.get_cell()).await;
+                    if let Ok(Some(status)) = child.try_wait() {
+                        tell_end(&child, status);
+                        continue;
                     }
+                    // Without a descriptor for the watch, the child is reaped by whoever joins it or at the next start.
+                    let _ = Actor::spawn_linked(None, ProcessActor, Watched(child), myself.get_cell()).await;
                 }
             }
             RootMessage::Supervise(start) => start(myself).await,

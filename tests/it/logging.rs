@@ -11,7 +11,7 @@ use tracing::{Level, Span, debug, error, info, info_span, trace, warn};
 
 use crate::family::{contexts, leave, park_forever, run, start};
 use crate::support::{eventually, fd_count, isolated, own_pid, thread_count};
-use collector::{Seen, listen, take, take_events};
+use collector::{Seen, listen, peek, take, take_events};
 
 #[derive(Debug)]
 struct Outer(io::Error);
@@ -203,6 +203,30 @@ fn what_is_not_wanted_is_filtered_in_the_child() {
             let messages: Vec<_> = take_events().iter().map(|event| event.message().to_owned()).collect();
             assert_eq!(messages, ["1", "2"]);
         }
+    });
+}
+
+#[test]
+fn the_library_says_what_it_does() {
+    isolated(|| {
+        listen(LevelFilter::DEBUG);
+        for context in &contexts() {
+            let process = Process::builder(|| ()).context(context).name("quiet").start().unwrap();
+            process.join().unwrap();
+        }
+        let all = peek();
+        let said: Vec<_> = all
+            .iter()
+            .filter(|seen| seen.metadata.target() == "procession::process")
+            .filter(|seen| seen.field("process") == "str quiet")
+            .map(|seen| seen.message())
+            .collect();
+        let one = ["child process calling self.run()", "process exiting with exitcode 0"];
+        assert_eq!(said, [one, one].concat());
+        let started = all
+            .iter()
+            .filter(|seen| seen.message() == "process started" && seen.field("name") == "str quiet");
+        assert_eq!(started.count(), 2);
     });
 }
 

@@ -242,6 +242,9 @@ impl Control {
             state.idle.push(lane);
             self.shared.wake_driver(&mut state);
         }
+        tracing::info!(
+            target: "procession::pool", name = child.name(), pid = child.pid(), "worker replaced"
+        );
         if self.watch(myself, worker, Arc::clone(&child)).await.is_err() {
             let _ = child.signal(SIGKILL);
             let mut state = self.shared.lock();

@@ -13,9 +13,13 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use tracing::info;
 
 /// Exit code after a panic or a failed start, as Python's for an uncaught exception.
 const FAILED: i32 = 1;
+
+/// Target of the log messages about processes. The texts are Python's.
+const TARGET: &str = "procession::process";
 
 /// What the start message says; the arguments' own descriptors follow those of the steps.
 #[derive(Serialize, Deserialize)]
@@ -51,6 +55,7 @@ pub(super) fn run_child(socket: &OwnedFd) -> ! {
         // The parent may be gone, or never ask for the result.
         say(&format!("{}: {complaint}", super::identity().name));
     }
+    info!(target: TARGET, "process exiting with exitcode {code}");
     // If the parent is gone, nobody misses the answer.
     let _ = outcome.into_parcel().send(socket);
     leave(code)
@@ -61,7 +66,10 @@ fn start(parcel: Parcel) -> Outcome {
     let bytes: &'static [u8] = Vec::leak(parcel.bytes);
     take_name();
     match adopt(bytes, parcel.handles) {
-        Ok((entry, args, handles)) => entry(args, handles),
+        Ok((entry, args, handles)) => {
+            info!(target: TARGET, "child process calling self.run()");
+            entry(args, handles)
+        }
         Err(error) => not_called(&error),
     }
 }

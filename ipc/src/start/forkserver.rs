@@ -31,6 +31,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tracing::info;
 
 /// Name of the server and of the child that waits, as process lists show it.
 const NAME: &CStr = c"procession-fork";
@@ -66,15 +67,23 @@ pub(super) fn process() -> Result<Made> {
             other => return other,
         }
     }
-    if let Some(server) = slot.take().filter(|server| server.owner == own) {
+    let before = slot.take().filter(|server| server.owner == own);
+    let is_restart = before.is_some();
+    if let Some(server) = before {
         server.retire();
         reap_strays();
     }
     let server = slot.insert(launch(credentials)?);
-    server.take().map_err(|error| match error {
+    let made = server.take().map_err(|error| match error {
         Error::Disconnected => Error::ForkServerLost { pid: server.child.pid() },
         other => other,
-    })
+    });
+    // A subscriber may start processes too.
+    drop(slot);
+    if is_restart {
+        info!(target: "procession::forkserver", "the fork server was replaced");
+    }
+    made
 }
 
 impl Server {

@@ -67,6 +67,11 @@ pub fn take() -> Vec<Seen> {
     all
 }
 
+/// Everything, the library's own messages too.
+pub fn peek() -> Vec<Seen> {
+    seen_so_far().clone()
+}
+
 /// The events among [`take`].
 pub fn take_events() -> Vec<Seen> {
     take().into_iter().filter(|seen| seen.what == "event").collect()

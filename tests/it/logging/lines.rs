@@ -105,6 +105,25 @@ fn children_have_the_level_that_was_set_last() {
     });
 }
 
+/// G3; the texts are Python's.
+#[test]
+fn the_library_reports_the_life_of_a_child() {
+    isolated(|| {
+        let stderr = Stderr::catch();
+        log_to_stderr(Level::INFO).unwrap();
+        for context in &contexts() {
+            let before = stderr.lines().len();
+            Process::builder(|| info!("hello")).context(context).name("kid").start().unwrap().join().unwrap();
+            let expected = [
+                "[INFO/kid] child process calling self.run()",
+                "[INFO/kid] hello",
+                "[INFO/kid] process exiting with exitcode 0",
+            ];
+            assert_eq!(stderr.lines()[before..], expected);
+        }
+    });
+}
+
 #[test]
 fn an_event_is_one_line_whatever_it_says() {
     isolated(|| {
