@@ -35,6 +35,7 @@ mod logging;
 mod parcel;
 mod spawn;
 mod step;
+mod surroundings;
 mod task;
 
 pub use descriptor::assert_inside_main_image;

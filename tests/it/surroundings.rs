@@ -4,12 +4,14 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, File},
-    os::fd::AsRawFd,
+    io,
+    os::fd::{AsFd, AsRawFd},
     path::PathBuf,
     process::{Command, Stdio},
 };
 
-use nix::{fcntl::FcntlArg, fcntl::FdFlag, fcntl::fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::unistd::{dup2_stderr, dup2_stdout};
 use procession::{Connection, Process, pipe};
 
 use crate::family::{contexts, run, start};
@@ -29,11 +31,53 @@ fn command_line_and_folder_are_those_of_the_parent() {
     });
 }
 
+/// As of each start, also where a helper that was started earlier makes the child.
 #[test]
-fn change_of_the_folder_reaches_the_next_spawned_child() {
+fn change_of_the_folder_reaches_the_next_child() {
+    let here = || env::current_dir().unwrap();
     isolated(|| {
-        env::set_current_dir("/").unwrap();
-        assert_eq!(run(&contexts()[0], || env::current_dir().unwrap(), ()), PathBuf::from("/"));
+        let gone = env::temp_dir().join("gone");
+        for context in &contexts() {
+            for folder in ["/", "/usr", "/"].map(PathBuf::from).iter().chain([&env::temp_dir()]) {
+                env::set_current_dir(folder).unwrap();
+                assert_eq!(run(context, here, ()), here());
+            }
+            // A folder that was removed is one all the same.
+            fs::create_dir(&gone).unwrap();
+            env::set_current_dir(&gone).unwrap();
+            fs::remove_dir(&gone).unwrap();
+            let link = run(context, || fs::read_link("/proc/self/cwd").unwrap(), ());
+            assert_eq!(link, fs::read_link("/proc/self/cwd").unwrap());
+            env::set_current_dir("/").unwrap();
+            assert_eq!(run(context, here, ()), here());
+        }
+    });
+}
+
+#[test]
+fn redirected_output_is_that_of_the_next_child() {
+    fn speak(text: &str) {
+        println!("{text}");
+        eprintln!("{text}");
+    }
+    isolated(|| {
+        let paths = ["output", "error"].map(|name| env::temp_dir().join(name));
+        let own = [
+            io::stdout().as_fd().try_clone_to_owned().unwrap(),
+            io::stderr().as_fd().try_clone_to_owned().unwrap(),
+        ];
+        for context in &contexts() {
+            run(context, || (), ());
+            dup2_stdout(File::create(&paths[0]).unwrap()).unwrap();
+            dup2_stderr(File::create(&paths[1]).unwrap()).unwrap();
+            run(context, speak, ("redirected",));
+            dup2_stdout(&own[0]).unwrap();
+            dup2_stderr(&own[1]).unwrap();
+            run(context, speak, ("as at first",));
+            let texts = paths.each_ref().map(|path| fs::read_to_string(path).unwrap());
+            assert_eq!(texts, ["redirected\n"; 2], "{context:?}");
+        }
+        paths.iter().for_each(|path| fs::remove_file(path).unwrap());
     });
 }
 

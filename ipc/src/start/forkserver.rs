@@ -17,7 +17,7 @@
 use super::bootstrap;
 use super::entry::Role;
 use super::parcel::{Kind, Parcel};
-use super::spawn;
+use super::{spawn, surroundings};
 use crate::child::{About, Child};
 use crate::sys::fd::is_hung_up;
 use crate::sys::process::{
@@ -142,6 +142,7 @@ pub fn pid() -> Option<i32> {
 }
 
 fn launch(credentials: Credentials) -> Result<Server> {
+    surroundings::record();
     let (pid, pidfd, socket) = spawn::process(Role::Server)?;
     // A daemon: the exit handler ends it with us, and its socket ends it when we are killed.
     let child = Child::register(pid, pidfd, About::helper("fork server"), Vec::new());

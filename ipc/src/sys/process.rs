@@ -3,9 +3,10 @@
 use super::check;
 use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// How a child ended, as the kernel reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,6 +261,27 @@ pub unsafe fn clone_sibling(thread_id: usize) -> io::Result<Cloned> {
 pub unsafe fn remove_variable(name: &str) {
     // SAFETY: the caller's promise.
     unsafe { std::env::remove_var(name) };
+}
+
+/// Makes `environment` the environment of this process.
+///
+/// # Safety
+///
+/// No other thread may read or change the environment at the same time.
+pub unsafe fn replace_environment(environment: Vec<(OsString, OsString)>) {
+    // Other names can be inherited, but neither be set nor be taken out.
+    let is_name = |key: &OsString| !key.is_empty() && !key.as_bytes().iter().any(|b| matches!(b, b'=' | 0));
+    let is_new = |key: &OsString| environment.iter().all(|(other, _)| other != key);
+    for (key, _) in std::env::vars_os().filter(|(key, _)| is_name(key) && is_new(key)) {
+        // SAFETY: the caller's promise.
+        unsafe { std::env::remove_var(key) };
+    }
+    for (key, value) in environment {
+        if is_name(&key) && !value.as_bytes().contains(&0) {
+            // SAFETY: the caller's promise.
+            unsafe { std::env::set_var(key, value) };
+        }
+    }
 }
 
 /// What a signal does to this process.
