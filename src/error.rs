@@ -1,6 +1,7 @@
 //! The error of this crate: what happened, and to which process and task.
 
 use procession_actors::Error as ActorError;
+use procession_actors::supervisor::strategy::ChildState;
 use procession_ipc::Error as IpcError;
 use procession_ipc::child::ExitStatus;
 use procession_ipc::codec::CodecError;
@@ -172,6 +173,60 @@ pub enum ErrorKind {
     /// `join` before `close` or `terminate`.
     #[error("the pool is still running: close or terminate it before you join it")]
     PoolRunning,
+
+    /// A child that cannot work under its supervisor.
+    #[error("child `{id}` cannot be supervised: {reason}")]
+    BadChild {
+        /// Its id.
+        id: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+
+    /// The supervisor has no such child.
+    #[error("the supervisor has no child `{id}`")]
+    NoSuchChild {
+        /// The id that was asked for.
+        id: String,
+    },
+
+    /// The state of a child does not allow what was asked for.
+    #[error("child `{id}` is {state}, so this cannot be done")]
+    ChildIs {
+        /// Its id.
+        id: String,
+        /// Its state.
+        state: ChildState,
+    },
+
+    /// The process of a child could not be started.
+    #[error("child `{id}` could not be started: {reason}")]
+    ChildNotStarted {
+        /// Its id.
+        id: String,
+        /// Why not.
+        reason: String,
+    },
+
+    /// The supervisor has ended.
+    #[error("the supervisor has ended")]
+    SupervisorEnded,
+
+    /// The supervisor gave up: more restarts were due than it allows.
+    #[error(
+        "the supervisor gave up at child `{child}`: more than {restarts} restarts within {period:?} were due; \
+         the child {last}"
+    )]
+    IntensityExceeded {
+        /// The child that ended last.
+        child: String,
+        /// Restarts that are allowed.
+        restarts: u32,
+        /// The time within which they are counted.
+        period: Duration,
+        /// How that child ended, or why it could not be started.
+        last: String,
+    },
 
     /// A number that must not be zero.
     #[error("{what} must be at least 1")]
@@ -406,13 +461,21 @@ impl From<ActorError> for Error {
                 error.0.task = Some(task);
                 error
             }
-            other => Self::new(kind_of_pool(other)),
+            other => Self::new(kind_of_actor(other)),
         }
     }
 }
 
-fn kind_of_pool(error: ActorError) -> ErrorKind {
+fn kind_of_actor(error: ActorError) -> ErrorKind {
     match error {
+        ActorError::BadChild { id, reason } => ErrorKind::BadChild { id, reason },
+        ActorError::NoSuchChild { id } => ErrorKind::NoSuchChild { id },
+        ActorError::ChildIs { id, state } => ErrorKind::ChildIs { id, state },
+        ActorError::ChildNotStarted { id, reason } => ErrorKind::ChildNotStarted { id, reason },
+        ActorError::SupervisorEnded => ErrorKind::SupervisorEnded,
+        ActorError::IntensityExceeded { child, restarts, period, last } => {
+            ErrorKind::IntensityExceeded { child, restarts, period, last }
+        }
         ActorError::PoolClosed => ErrorKind::PoolClosed,
         ActorError::PoolBroken { restarts, period, last } => ErrorKind::PoolBroken { restarts, period, last },
         ActorError::PoolRunning => ErrorKind::PoolRunning,

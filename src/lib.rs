@@ -18,6 +18,7 @@
 //!
 //! - [`Process`] runs one function in a process of its own and brings its result back.
 //! - [`Pool`] keeps worker processes that call functions again and again.
+//! - [`Supervisor`] keeps processes running: it starts them again when they end, with OTP's strategies and limits.
 //! - [`pipe`] connects two processes; a [`Connection`] may be an argument, or be sent over another one.
 //! - [`Error`] says which process, pid and task it was, and [`ErrorKind`] what happened to it.
 //!
@@ -50,6 +51,7 @@ pub mod prelude;
 mod process;
 mod progress;
 mod repr;
+mod supervisor;
 
 pub use connection::{Connection, pipe};
 pub use context::{
@@ -61,6 +63,11 @@ pub use family::{CurrentProcess, ParentProcess, active_children, current_process
 pub use log::{Level, LevelFilter, LogForwarding, log_to_stderr, set_log_forwarding};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder, PoolCall};
 pub use process::{NoResult, Orphan, Process, ProcessBuilder};
+
+pub use supervisor::{
+    AutoShutdown, ChildCounts, ChildInfo, ChildKind, ChildSpec, ChildState, Restart, Shutdown, Strategy,
+    Supervisor, SupervisorBuilder,
+};
 
 pub use procession_ipc::child::ExitStatus;
 pub use procession_ipc::codec::Wire;

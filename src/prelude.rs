@@ -1,7 +1,7 @@
 //! What most programs need: `use procession::prelude::*;`.
 
 pub use crate::{
-    AsyncResult, Connection, Context, Error, ErrorKind, ExitStatus, Orphan, Pool, Process, StartMethod,
-    active_children, all_start_methods, cpu_count, current_process, parent_process, pipe, set_start_method,
-    start_method,
+    AsyncResult, AutoShutdown, ChildSpec, Connection, Context, Error, ErrorKind, ExitStatus, Orphan, Pool,
+    Process, Restart, Shutdown, StartMethod, Strategy, Supervisor, active_children, all_start_methods,
+    cpu_count, current_process, parent_process, pipe, set_start_method, start_method,
 };

@@ -1,5 +1,6 @@
 //! The error of this layer.
 
+use crate::supervisor::strategy::ChildState;
 use procession_ipc::child::ExitStatus;
 use procession_ipc::start::outcome::Failure;
 use std::sync::Arc;
@@ -93,14 +94,61 @@ pub enum Error {
         /// Its id.
         id: String,
         /// What is wrong, and what to do.
-        reason: &'static str,
+        reason: String,
     },
 
-    /// Two children with the same id.
-    #[error("there are two children `{id}`: give each its own id")]
-    DuplicateChild {
-        /// The id.
+    /// There is no such child.
+    #[error("the supervisor has no child `{id}`")]
+    NoSuchChild {
+        /// The id that was asked for.
         id: String,
+    },
+
+    /// The state of a child does not allow it.
+    #[error("child `{id}` is {state}, so this cannot be done")]
+    ChildIs {
+        /// Its id.
+        id: String,
+        /// Its state.
+        state: ChildState,
+    },
+
+    /// The process of a child could not be started.
+    #[error("child `{id}` could not be started: {reason}")]
+    ChildNotStarted {
+        /// Its id.
+        id: String,
+        /// Why not.
+        reason: String,
+    },
+
+    /// A nested supervisor gave no answer.
+    #[error("the supervisor `{id}` gave no answer: {reason}")]
+    NoAnswer {
+        /// Its id.
+        id: String,
+        /// Why not.
+        reason: String,
+    },
+
+    /// The supervisor has ended.
+    #[error("the supervisor has ended")]
+    SupervisorEnded,
+
+    /// The supervisor gave up: too many restarts.
+    #[error(
+        "the supervisor gave up at child `{child}`: more than {restarts} restarts within {period:?} were due; \
+         the child {last}"
+    )]
+    IntensityExceeded {
+        /// The child that ended last.
+        child: String,
+        /// Restarts that are allowed.
+        restarts: u32,
+        /// The time within which they are counted.
+        period: Duration,
+        /// How it ended, or why it could not be started.
+        last: String,
     },
 
     /// The result of a task arrived, but could not be read.

@@ -6,8 +6,10 @@
 //! ```text
 //! root supervisor actor            one per OS process, lazily (runtime)
 //! |- process actor                 one per child: sees its end, reaps it
-//! `- pool actor                    one per pool: replaces workers, within a restart intensity
-//!    `- process actor              one per worker
+//! |- pool actor                    one per pool: replaces workers, within a restart intensity
+//! |  `- process actor              one per worker
+//! `- supervisor actor              one per supervisor: starts, stops and restarts its children, as OTP's does
+//!    `- process actor              one per child
 //! ```
 
 #![forbid(unsafe_code)]

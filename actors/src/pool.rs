@@ -28,15 +28,15 @@ mod worker;
 pub use gather::Imap;
 pub use verbs::{CallOptions, Pending};
 
-use crate::runtime::{RootMessage, tell};
+use crate::runtime;
 use crate::{Error, Result};
 use control::{Hiring, Note, PoolActor, Start};
 use dispatch::{Phase, Shared};
 use procession_ipc::start::target::TaskTarget;
 use procession_ipc::start::{StartMethod, tuple_task};
-use ractor::{Actor, ActorRef};
+use ractor::ActorRef;
 use std::num::NonZero;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use worker::Initializer;
 
@@ -90,7 +90,7 @@ impl Pool {
         };
         let hiring = Hiring { method: options.method, initializer: options.initializer, processes };
         let shared = Arc::new(Shared::new()?);
-        let started = Self::hire_all(&shared, hiring).and_then(Self::spawn_actor);
+        let started = Self::hire_all(&shared, hiring).and_then(|start| runtime::spawn(PoolActor, start));
         let actor = started.inspect_err(|_| shared.terminate())?;
         let driver = Self::spawn_driver(&shared, &actor).inspect_err(|_| shared.terminate())?;
         Ok(Self { shared, actor, driver: Mutex::new(Some(driver)), processes })
@@ -106,18 +106,6 @@ impl Pool {
             state.idle.push(lane);
         }
         Ok(Start { shared: Arc::clone(shared), hiring, children })
-    }
-
-    fn spawn_actor(start: Start) -> Result<ActorRef<Note>> {
-        let (sender, receiver) = mpsc::sync_channel(1);
-        tell(RootMessage::Supervise(Box::new(move |root| {
-            Box::pin(async move {
-                let spawned = Actor::spawn_linked(None, PoolActor, start, root.get_cell()).await;
-                let _ =
-                    sender.send(spawned.map(|(actor, _)| actor).map_err(|e| Error::Runtime(e.to_string())));
-            })
-        })))?;
-        receiver.recv().map_err(|error| Error::Runtime(error.to_string()))?
     }
 
     fn spawn_driver(shared: &Arc<Shared>, actor: &ActorRef<Note>) -> Result<JoinHandle<()>> {

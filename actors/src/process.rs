@@ -5,7 +5,7 @@ use crate::runtime;
 use procession_ipc::child::{Child, ExitStatus};
 use procession_ipc::codec::Wire;
 use procession_ipc::start::target::Target;
-use procession_ipc::start::{self, Identity, Plan, StartMethod, Started};
+use procession_ipc::start::{self, Identity, Plan, Recipe, StartMethod, Started};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -15,6 +15,9 @@ use tokio::io::unix::AsyncFd;
 
 /// Target of the log messages about processes.
 const TARGET: &str = "procession::process";
+
+pub(crate) const SIGKILL: i32 = 9;
+pub(crate) const SIGTERM: i32 = 15;
 
 /// How a process shall be started.
 #[derive(Debug, Clone, Default)]
@@ -48,16 +51,19 @@ pub(crate) fn start_unwatched<F, A, M>(f: F, args: &A, options: &Options) -> Res
 where
     F: Target<A, M, Output: Wire>,
 {
-    let own = start::identity();
-    let path: Vec<u32> = own.path.iter().copied().chain([next_place()]).collect();
-    let name = options.name.clone().unwrap_or_else(|| default_name(&path));
-    let daemon = options.daemon.unwrap_or(own.daemon);
-    let armed = options.armed.unwrap_or(daemon);
-    let plan = Plan { method: options.method, identity: Identity { name, path, daemon }, armed };
-    let started = start::start(f, args, &plan)?;
-    let (name, pid) = (started.child.name(), started.child.pid());
+    Ok(tell_start(start::start(f, args, &plan(options))?))
+}
+
+/// Starts a process from a recipe; the caller watches it itself.
+pub(crate) fn start_recipe(recipe: &Recipe, options: &Options) -> Result<Started> {
+    Ok(tell_start(recipe.start(&plan(options))?))
+}
+
+fn tell_start(started: Started) -> Started {
+    let child = &started.child;
+    let (name, pid, daemon) = (child.name(), child.pid(), child.is_daemon());
     tracing::debug!(target: TARGET, name, pid, daemon, "process started");
-    Ok(started)
+    started
 }
 
 /// Says how a child ended; once for each.
@@ -67,6 +73,16 @@ pub(crate) fn tell_end(child: &Child, status: ExitStatus) {
         ExitStatus::Exited(_) => tracing::debug!(target: TARGET, name, pid, %status, "process ended"),
         _ => tracing::info!(target: TARGET, name, pid, %status, "process ended"),
     }
+}
+
+/// Gives the process its name and its place in the family.
+fn plan(options: &Options) -> Plan {
+    let own = start::identity();
+    let path: Vec<u32> = own.path.iter().copied().chain([next_place()]).collect();
+    let name = options.name.clone().unwrap_or_else(|| default_name(&path));
+    let daemon = options.daemon.unwrap_or(own.daemon);
+    let armed = options.armed.unwrap_or(daemon);
+    Plan { method: options.method, identity: Identity { name, path, daemon }, armed }
 }
 
 /// Counts the children of this process, from 1, as Python does.

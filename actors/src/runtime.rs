@@ -112,6 +112,19 @@ pub(crate) fn tell(message: RootMessage) -> Result<()> {
     runtime.root.cast(message).map_err(|error| Error::Runtime(error.to_string()))
 }
 
+/// Starts an actor below the root, and waits until it is there.
+pub(crate) fn spawn<A: Actor>(actor: A, arguments: A::Arguments) -> Result<ActorRef<A::Msg>> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    tell(RootMessage::Supervise(Box::new(move |root| {
+        Box::pin(async move {
+            let spawned = Actor::spawn_linked(None, actor, arguments, root.get_cell()).await;
+            // Whoever asked waits below.
+            let _ = sender.send(spawned.map(|(actor, _)| actor).map_err(|e| Error::Runtime(e.to_string())));
+        })
+    })))?;
+    receiver.recv().map_err(|error| Error::Runtime(error.to_string()))?
+}
+
 fn launch() -> Result<ActorRef<RootMessage>> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let body = move || {

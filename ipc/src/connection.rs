@@ -16,8 +16,9 @@ use crate::codec::{self, HandleFd};
 use crate::sys::fd::wait_readable;
 use crate::sys::socket::stream_pair;
 use crate::{Error, Result};
+use nix::sys::socket::{Shutdown, shutdown};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -88,6 +89,12 @@ impl Connection {
     /// The kernel's answer to poll(2).
     pub fn poll(&self, deadline: Option<Instant>) -> Result<bool> {
         wait_readable(self.as_fd(), deadline).map_err(|e| Error::os("wait for a connection", e))
+    }
+
+    /// Ends the connection in both directions, also for a thread that waits in it now. What has arrived can still be read.
+    pub fn hang_up(&self) {
+        // Fails only if the other end is gone already.
+        let _ = shutdown(self.as_fd().as_raw_fd(), Shutdown::Both);
     }
 
     fn write(&self, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> Result<()> {

@@ -33,6 +33,7 @@ mod key;
 mod lifeline;
 mod logging;
 mod parcel;
+mod recipe;
 mod spawn;
 mod step;
 mod surroundings;
@@ -43,9 +44,11 @@ pub use function::Function;
 pub use identity::{Identity, Origin, identity, origin};
 pub use method::{StartMethod, UnknownStartMethod};
 pub use outcome::Reply;
+pub use recipe::Recipe;
 pub use task::{ReplyForm, Results, TaskEntry, TaskId, item_task, read_reply, task_of, tuple_task};
 
 use crate::child::{About, Child};
+use crate::codec::Wire;
 use crate::{Error, Result};
 use parcel::{Kind, Parcel};
 use std::os::fd::OwnedFd;
@@ -78,15 +81,24 @@ pub struct Started {
 ///
 /// Arguments that cannot travel, a function outside the main image, a start method that does not work here, or no
 /// process or descriptor left.
-pub fn start<F, A, M>(_f: F, args: &A, plan: &Plan) -> Result<Started>
+pub fn start<F, A, M>(f: F, args: &A, plan: &Plan) -> Result<Started>
 where
-    F: Target<A, M, Output: crate::codec::Wire>,
+    F: Target<A, M, Output: Wire>,
 {
     const { target::assert_target::<F>() };
+    let (entry, args, handles) = encode(f, args)?;
+    start_encoded(entry, &args, handles, plan)
+}
+
+/// The function as the offset of its descriptor, its arguments as bytes and descriptors.
+fn encode<F, A, M>(_f: F, args: &A) -> Result<(u64, Vec<u8>, Vec<OwnedFd>)>
+where
+    F: Target<A, M, Output: Wire>,
+{
     let entry =
         descriptor::offset_of(target::ProcessSite::<F, A, M>::DESCRIPTOR, std::any::type_name::<F>())?;
     let (args, handles) = F::encode(args)?;
-    start_encoded(entry, &args, handles, plan)
+    Ok((entry, args, handles))
 }
 
 fn start_encoded(entry: u64, args: &[u8], mut handles: Vec<OwnedFd>, plan: &Plan) -> Result<Started> {

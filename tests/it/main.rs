@@ -40,4 +40,6 @@ mod programs;
 mod relatives;
 mod rights;
 mod streams;
+mod supervisor;
+mod supervisor_tree;
 mod surroundings;

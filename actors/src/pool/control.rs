@@ -7,7 +7,7 @@
 use super::dispatch::{Phase, Seat, Settled, Shared};
 use super::lane::Lane;
 use super::worker::{self, Initializer};
-use crate::process::{Options, ProcessActor, Watched, start_unwatched};
+use crate::process::{Options, ProcessActor, SIGKILL, SIGTERM, Watched, start_unwatched};
 use crate::supervisor::intensity::{History, Intensity, Verdict};
 use crate::{Error, Result};
 use procession_ipc::child::{Child, ExitStatus};
@@ -17,9 +17,6 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-const SIGKILL: i32 = 9;
-const SIGTERM: i32 = 15;
 
 /// How long terminated workers have before they are killed: 5 s, as OTP's default shutdown.
 const GRACE: Duration = Duration::from_secs(5);

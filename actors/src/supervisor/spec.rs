@@ -1,7 +1,10 @@
 //! What a supervisor is told about itself and its children: plain data, with OTP's words and defaults.
 
-use super::intensity::Intensity;
+pub use super::intensity::Intensity;
 use crate::{Error, Result};
+use procession_ipc::codec::Wire;
+use procession_ipc::start::target::Target;
+use procession_ipc::start::{Recipe, StartMethod};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -69,7 +72,7 @@ pub enum AutoShutdown {
 /// What a child is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum ChildKind {
     /// A process that does something.
     Worker,
     /// A process that supervises others.
@@ -80,7 +83,7 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
     /// What it is.
-    pub kind: Kind,
+    pub kind: ChildKind,
     /// When it is started again.
     pub restart: Restart,
     /// How it is stopped.
@@ -92,10 +95,10 @@ pub struct Rules {
 impl Rules {
     /// OTP's defaults.
     #[must_use]
-    pub fn new(kind: Kind) -> Self {
+    pub fn new(kind: ChildKind) -> Self {
         let shutdown = match kind {
-            Kind::Worker => Shutdown::After(Duration::from_secs(5)),
-            Kind::Supervisor => Shutdown::Unlimited,
+            ChildKind::Worker => Shutdown::After(Duration::from_secs(5)),
+            ChildKind::Supervisor => Shutdown::Unlimited,
         };
         Self { kind, restart: Restart::default(), shutdown, significant: false }
     }
@@ -151,22 +154,92 @@ impl Flags {
         } else {
             return Ok(());
         };
-        Err(Error::BadChild { id: id.to_owned(), reason })
+        Err(Error::BadChild { id: id.to_owned(), reason: reason.to_owned() })
     }
 
     /// Refuses children that cannot work together under these flags.
     ///
     /// # Errors
     ///
-    /// Those of [`check_child`](Self::check_child); [`Error::DuplicateChild`] for an id that is there twice.
+    /// Those of [`check_child`](Self::check_child); [`Error::BadChild`] for an id that is there twice.
     pub fn check_children<'a>(&self, children: impl IntoIterator<Item = (&'a str, &'a Rules)>) -> Result<()> {
         let mut ids = HashSet::new();
         for (id, rules) in children {
             self.check_child(id, rules)?;
             if !ids.insert(id) {
-                return Err(Error::DuplicateChild { id: id.to_owned() });
+                let reason = "there is another child with this id".to_owned();
+                return Err(Error::BadChild { id: id.to_owned(), reason });
             }
         }
         Ok(())
+    }
+}
+
+/// A child as its supervisor is told about it. A clone shares the arguments.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChildSpec {
+    /// Its name among its siblings, and the name of its process.
+    pub id: String,
+    /// How it is treated.
+    pub rules: Rules,
+    /// What runs.
+    pub start: Start,
+}
+
+/// What runs in the process of a child.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Start {
+    /// A function.
+    Process(Recipe),
+    /// A supervisor with its children.
+    Supervisor(Tree),
+}
+
+/// A supervisor and its children, as data: it can be sent to the process that shall be the supervisor.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Tree {
+    /// How it treats them together.
+    pub flags: Flags,
+    /// The children, in the order of their starts.
+    pub children: Vec<ChildSpec>,
+    /// Start method of their processes; `None` is the default method of the supervisor's process.
+    pub method: Option<StartMethod>,
+}
+
+impl Start {
+    /// A process that runs `f(args)`.
+    ///
+    /// # Errors
+    ///
+    /// Arguments that cannot travel, or a function outside the main image.
+    pub fn process<F, A, M>(f: F, args: &A) -> Result<Self>
+    where
+        F: Target<A, M, Output: Wire>,
+    {
+        Ok(Self::Process(Recipe::new(f, args)?))
+    }
+}
+
+impl ChildSpec {
+    /// Refuses a child that cannot work under these flags, here or further down.
+    pub(super) fn check(&self, flags: &Flags) -> Result<()> {
+        flags.check_child(&self.id, &self.rules)?;
+        self.check_below()
+    }
+
+    fn check_below(&self) -> Result<()> {
+        match &self.start {
+            Start::Process(_) => Ok(()),
+            Start::Supervisor(tree) => tree.check(),
+        }
+    }
+}
+
+impl Tree {
+    /// Refuses a tree that cannot work.
+    pub(super) fn check(&self) -> Result<()> {
+        self.flags.check()?;
+        self.flags.check_children(self.children.iter().map(|child| (child.id.as_str(), &child.rules)))?;
+        self.children.iter().try_for_each(ChildSpec::check_below)
     }
 }

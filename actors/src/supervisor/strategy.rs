@@ -24,8 +24,10 @@
 //! - after [`Step::Leave`] there are no more steps, and nothing that is told makes any.
 
 use super::intensity::{History, Verdict};
-use super::spec::{AutoShutdown, Flags, Kind, Restart, Rules, Strategy};
+use super::spec::{AutoShutdown, ChildKind, Flags, Restart, Rules, Strategy};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Instant;
 
 /// How a process ended that nobody asked to end. One that the supervisor stopped is told by [`Roster::stopped`].
@@ -38,7 +40,7 @@ pub enum End {
 }
 
 /// Where a child stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ChildState {
     /// Its process runs.
@@ -85,21 +87,18 @@ pub enum Step {
 }
 
 /// Why a request cannot be granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// There is no child with this id.
     NotFound,
-    /// It runs.
-    Running,
-    /// It is being restarted.
-    Restarting,
-    /// There is one with this id, which does not run.
-    Present,
+    /// There is one, in this state.
+    Is(ChildState),
 }
 
 /// How many children there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
+#[non_exhaustive]
+pub struct ChildCounts {
     /// All of them, whatever their state.
     pub specs: usize,
     /// Those whose process runs.
@@ -108,6 +107,20 @@ pub struct Counts {
     pub supervisors: usize,
     /// Those that are workers.
     pub workers: usize,
+}
+
+impl FromIterator<(ChildState, ChildKind)> for ChildCounts {
+    fn from_iter<I: IntoIterator<Item = (ChildState, ChildKind)>>(children: I) -> Self {
+        children.into_iter().fold(Self::default(), |mut counts, (state, kind)| {
+            counts.specs += 1;
+            counts.active += usize::from(state == ChildState::Running);
+            match kind {
+                ChildKind::Supervisor => counts.supervisors += 1,
+                ChildKind::Worker => counts.workers += 1,
+            }
+            counts
+        })
+    }
 }
 
 /// A child. `B` is what its supervisor needs to start it, and goes when the child is forgotten.
@@ -139,6 +152,16 @@ pub struct Roster<B> {
     history: History,
     phase: Phase,
     steps: VecDeque<Step>,
+}
+
+impl fmt::Display for ChildState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Restarting => "being restarted",
+        })
+    }
 }
 
 impl<B> Roster<B> {
@@ -222,13 +245,9 @@ impl<B> Roster<B> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Running`] and [`Refusal::Present`] for an id that is there already.
+    /// [`Refusal::Is`] for an id that is there already.
     pub fn check_vacant(&self, id: &str) -> Result<(), Refusal> {
-        match self.get(id).map(|child| child.state) {
-            None => Ok(()),
-            Some(ChildState::Running) => Err(Refusal::Running),
-            Some(ChildState::Stopped | ChildState::Restarting) => Err(Refusal::Present),
-        }
+        self.get(id).map_or(Ok(()), |child| Err(Refusal::Is(child.state)))
     }
 
     /// Adds a child behind all others; its process runs already.
@@ -256,11 +275,9 @@ impl<B> Roster<B> {
     ///
     /// [`Refusal`], unless it is stopped.
     pub fn check_stopped(&self, id: &str) -> Result<(), Refusal> {
-        match self.get(id).map(|child| child.state) {
-            None => Err(Refusal::NotFound),
-            Some(ChildState::Running) => Err(Refusal::Running),
-            Some(ChildState::Restarting) => Err(Refusal::Restarting),
-            Some(ChildState::Stopped) => Ok(()),
+        match self.get(id).ok_or(Refusal::NotFound)?.state {
+            ChildState::Stopped => Ok(()),
+            state @ (ChildState::Running | ChildState::Restarting) => Err(Refusal::Is(state)),
         }
     }
 
@@ -300,16 +317,8 @@ impl<B> Roster<B> {
 
     /// How many children there are.
     #[must_use]
-    pub fn count(&self) -> Counts {
-        self.children.iter().fold(Counts::default(), |mut counts, child| {
-            counts.specs += 1;
-            counts.active += usize::from(child.state == ChildState::Running);
-            match child.rules.kind {
-                Kind::Supervisor => counts.supervisors += 1,
-                Kind::Worker => counts.workers += 1,
-            }
-            counts
-        })
+    pub fn count(&self) -> ChildCounts {
+        self.children.iter().map(|child| (child.state, child.rules.kind)).collect()
     }
 
     fn position(&self, id: &str) -> Option<usize> {

@@ -1,5 +1,5 @@
-//! All cases of OTP's `supervisor_SUITE` (OTP 28, 93 of them) by name: run against the pure functions, run over real
-//! processes, or not applicable, with the reason.
+//! All cases of OTP's `supervisor_SUITE` (OTP 28, 93 of them) by name: run against the pure functions, or not applicable,
+//! with the reason. `tests/it/supervisor.rs` runs representative ones over real processes.
 //!
 //! OTP's words in ours: an exit `normal` is exit code 0. An exit `shutdown` means that somebody asked for the end: if that was
 //! the supervisor, it is [`Roster::stopped`]; if it was anybody else, a process that leaves with code 0 obeyed

@@ -106,15 +106,26 @@ impl Reply {
     ///
     /// The outer error: bytes that are not a result of type `R`. The inner one: why the function gave no value.
     pub fn take<R: Wire>(&self) -> Result<Option<Result<R, Failure>>> {
-        let Some(socket) = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            return Ok(None);
-        };
+        let Some(socket) = self.take_socket() else { return Ok(None) };
         let Some(parcel) = Parcel::try_receive(&socket)? else { return Ok(None) };
         match parcel.kind {
             Kind::Value => Ok(Some(Ok(read_value(&parcel.bytes, parcel.handles)?))),
             Kind::Failure => Ok(Some(Err(codec::decode(&parcel.bytes)?))),
             _ => Err(Error::Malformed { what: "result of a process" }),
         }
+    }
+
+    /// What a process that has ended left behind instead of a result, for who wants no result.
+    ///
+    /// `None` when it left a result, or nothing, or the result was taken.
+    #[must_use]
+    pub fn take_failure(&self) -> Option<Failure> {
+        let parcel = Parcel::try_receive(&self.take_socket()?).ok().flatten()?;
+        if parcel.kind == Kind::Failure { codec::decode(&parcel.bytes).ok() } else { None }
+    }
+
+    fn take_socket(&self) -> Option<OwnedFd> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

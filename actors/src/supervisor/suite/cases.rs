@@ -4,7 +4,7 @@ use super::world::{
     Abnormal, Normal, OneForAll, OneForOne, Permanent, RestForOne, Restarting, Running, Stopped, Temporary,
     Transient, World, flags, worker,
 };
-use crate::supervisor::spec::{Kind, Restart, Rules};
+use crate::supervisor::spec::{ChildKind, Restart, Rules};
 use crate::supervisor::strategy::Refusal;
 
 const AB: [(&str, Restart); 2] = [("a", Permanent), ("b", Permanent)];
@@ -57,10 +57,10 @@ pub(super) fn temporary_children_are_forgotten() {
 pub(super) fn which_specs_are_kept() {
     for strategy in [OneForOne, OneForAll, RestForOne] {
         for (restart, end, kept) in [
-            (Permanent, Normal, Err(Refusal::Running)),
-            (Permanent, Abnormal, Err(Refusal::Running)),
-            (Transient, Normal, Err(Refusal::Present)),
-            (Transient, Abnormal, Err(Refusal::Running)),
+            (Permanent, Normal, Err(Refusal::Is(Running))),
+            (Permanent, Abnormal, Err(Refusal::Is(Running))),
+            (Transient, Normal, Err(Refusal::Is(Stopped))),
+            (Transient, Abnormal, Err(Refusal::Is(Running))),
             (Temporary, Normal, Ok(())),
             (Temporary, Abnormal, Ok(())),
         ] {
@@ -69,9 +69,11 @@ pub(super) fn which_specs_are_kept() {
             world.dies("a", end);
             assert_eq!(world.start_child("a", worker(restart)), kept, "{strategy:?} {restart:?} {end:?}");
         }
-        for (restart, kept) in
-            [(Permanent, Err(Refusal::Present)), (Transient, Err(Refusal::Present)), (Temporary, Ok(()))]
-        {
+        for (restart, kept) in [
+            (Permanent, Err(Refusal::Is(Stopped))),
+            (Transient, Err(Refusal::Is(Stopped))),
+            (Temporary, Ok(())),
+        ] {
             let mut world = World::of(strategy, &[]);
             world.start_child("a", worker(restart)).unwrap();
             world.terminate_child("a").unwrap();
@@ -201,7 +203,7 @@ pub(super) fn rest_for_one_other_child_fails_restart() {
 
 /// The part of a tree that one supervisor sees: the others are its children.
 pub(super) fn tree() {
-    let supervisor = Rules::new(Kind::Supervisor);
+    let supervisor = Rules::new(ChildKind::Supervisor);
     let transient = Rules { restart: Transient, ..supervisor };
     let mut world = World::with(flags(OneForAll, 4, 3600), &[]);
     for (id, rules) in [("x", supervisor), ("y", supervisor), ("z", transient)] {
@@ -227,13 +229,13 @@ pub(super) fn worker_below_a_worker() {
 }
 
 pub(super) fn count_children() {
-    for kind in [Kind::Worker, Kind::Supervisor] {
+    for kind in [ChildKind::Worker, ChildKind::Supervisor] {
         let mut world = World::of(OneForOne, &[]);
         let ids: Vec<&'static str> = (0..300).map(|n| &*n.to_string().leak()).collect();
         for &id in &ids {
             world.start_child(id, Rules { restart: Temporary, ..Rules::new(kind) }).unwrap();
         }
-        let expected = if kind == Kind::Worker { [300, 300, 0, 300] } else { [300, 300, 300, 0] };
+        let expected = if kind == ChildKind::Worker { [300, 300, 0, 300] } else { [300, 300, 300, 0] };
         assert_eq!(world.counts(), expected);
         for id in ids {
             world.dies(id, Abnormal);
@@ -276,9 +278,9 @@ pub(super) fn hanging_restart_loop() {
     world.broken.insert("a");
     world.dies("a", Abnormal);
     world.turn();
-    assert_eq!(world.start_child("a", worker(Permanent)), Err(Refusal::Present));
-    assert_eq!(world.restart_child("a"), Err(Refusal::Restarting));
-    assert_eq!(world.roster.delete("a"), Err(Refusal::Restarting));
+    assert_eq!(world.start_child("a", worker(Permanent)), Err(Refusal::Is(Restarting)));
+    assert_eq!(world.restart_child("a"), Err(Refusal::Is(Restarting)));
+    assert_eq!(world.roster.delete("a"), Err(Refusal::Is(Restarting)));
     assert_eq!((world.which(), world.counts()), (vec![("a", Restarting)], [1, 0, 0, 1]));
 
     world.terminate_child("a").unwrap();
@@ -302,9 +304,9 @@ pub(super) fn hanging_restart_loop_rest_for_one() {
     world.broken.insert("b");
     world.dies("b", Abnormal);
     world.turn();
-    assert_eq!(world.start_child("b", worker(Permanent)), Err(Refusal::Present));
-    assert_eq!(world.restart_child("b"), Err(Refusal::Restarting));
-    assert_eq!(world.roster.delete("b"), Err(Refusal::Restarting));
+    assert_eq!(world.start_child("b", worker(Permanent)), Err(Refusal::Is(Restarting)));
+    assert_eq!(world.restart_child("b"), Err(Refusal::Is(Restarting)));
+    assert_eq!(world.roster.delete("b"), Err(Refusal::Is(Restarting)));
     assert_eq!(world.which(), [("a", Running), ("b", Restarting), ("c", Stopped)]);
     assert_eq!(world.counts(), [3, 1, 0, 3]);
 

@@ -5,7 +5,7 @@ use super::world::{
     worker,
 };
 use crate::Error;
-use crate::supervisor::spec::{AutoShutdown, Flags, Kind, Restart, Rules, Shutdown, Strategy};
+use crate::supervisor::spec::{AutoShutdown, ChildKind, Flags, Restart, Rules, Shutdown, Strategy};
 use crate::supervisor::strategy::{Ending, Refusal};
 use std::time::Duration;
 
@@ -43,10 +43,10 @@ pub(super) fn defaults() {
     let Flags { strategy, intensity, auto_shutdown } = Flags::default();
     assert_eq!((strategy, auto_shutdown), (Strategy::OneForOne, AutoShutdown::Never));
     assert_eq!((intensity.restarts, intensity.period), (1, Duration::from_secs(5)));
-    let worker = Rules::new(Kind::Worker);
+    let worker = Rules::new(ChildKind::Worker);
     assert_eq!((worker.restart, worker.significant), (Restart::Permanent, false));
     assert_eq!(worker.shutdown, Shutdown::After(Duration::from_secs(5)));
-    assert_eq!(Rules::new(Kind::Supervisor).shutdown, Shutdown::Unlimited);
+    assert_eq!(Rules::new(ChildKind::Supervisor).shutdown, Shutdown::Unlimited);
 }
 
 pub(super) fn faulty_specs() {
@@ -73,7 +73,7 @@ pub(super) fn faulty_specs() {
         assert!(matches!(flags.check_child(id, &rules), Err(Error::BadChild { .. })), "{flags:?} {id:?}");
     }
     let twice = never.check_children([("a", &plain), ("b", &plain), ("a", &plain)]);
-    assert!(matches!(twice, Err(Error::DuplicateChild { id }) if id == "a"));
+    assert!(matches!(twice, Err(Error::BadChild { id, .. }) if id == "a"));
 }
 
 pub(super) fn flags_are_checked() {
@@ -121,20 +121,20 @@ pub(super) fn stop_race() {
 pub(super) fn child_adm() {
     let mut world = World::of(OneForOne, &[("a", Permanent)]);
     assert_eq!((world.which(), world.counts()), (vec![("a", Running)], [1, 1, 0, 1]));
-    assert_eq!(world.start_child("a", worker(Permanent)), Err(Refusal::Running));
+    assert_eq!(world.start_child("a", worker(Permanent)), Err(Refusal::Is(Running)));
 
     assert_eq!(world.terminate_child("x"), Err(Refusal::NotFound));
     assert_eq!(world.terminate_child("a"), Ok(()));
     assert_eq!((world.which(), world.counts()), (vec![("a", Stopped)], [1, 0, 0, 1]));
     assert_eq!(world.terminate_child("a"), Ok(()), "once more is fine");
-    assert_eq!(world.start_child("a", worker(Permanent)), Err(Refusal::Present));
+    assert_eq!(world.start_child("a", worker(Permanent)), Err(Refusal::Is(Stopped)));
 
     assert_eq!(world.restart_child("a"), Ok(true));
     assert_eq!((world.which(), world.counts()), (vec![("a", Running)], [1, 1, 0, 1]));
-    assert_eq!(world.restart_child("a"), Err(Refusal::Running));
+    assert_eq!(world.restart_child("a"), Err(Refusal::Is(Running)));
     assert_eq!(world.restart_child("x"), Err(Refusal::NotFound));
 
-    assert_eq!(world.roster.delete("a"), Err(Refusal::Running));
+    assert_eq!(world.roster.delete("a"), Err(Refusal::Is(Running)));
     assert_eq!(world.roster.delete("x"), Err(Refusal::NotFound));
     world.terminate_child("a").unwrap();
     assert_eq!(world.roster.delete("a"), Ok(()));

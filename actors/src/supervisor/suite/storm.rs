@@ -2,7 +2,7 @@
 
 use super::world::{Running, World};
 use crate::supervisor::intensity::Intensity;
-use crate::supervisor::spec::{AutoShutdown, Flags, Kind, Restart, Rules, Strategy};
+use crate::supervisor::spec::{AutoShutdown, ChildKind, Flags, Restart, Rules, Strategy};
 use crate::supervisor::strategy::{End, Ending};
 use proptest::prelude::{Just, Strategy as Generator, any, prop, prop_oneof, proptest};
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn restarts() -> impl Generator<Value = Restart> {
 }
 
 fn rules() -> impl Generator<Value = Rules> {
-    restarts().prop_map(|restart| Rules { restart, ..Rules::new(Kind::Worker) })
+    restarts().prop_map(|restart| Rules { restart, ..Rules::new(ChildKind::Worker) })
 }
 
 fn all_flags() -> impl Generator<Value = Flags> {

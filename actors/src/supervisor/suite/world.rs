@@ -1,8 +1,8 @@
 //! A world for a roster: it does the steps at once, says what happened, and can make starts fail.
 
 use crate::supervisor::intensity::Intensity;
-use crate::supervisor::spec::{AutoShutdown, Flags, Kind, Restart, Rules, Strategy};
-use crate::supervisor::strategy::{ChildState, Counts, End, Ending, Refusal, Roster, Step};
+use crate::supervisor::spec::{AutoShutdown, ChildKind, Flags, Restart, Rules, Strategy};
+use crate::supervisor::strategy::{ChildCounts, ChildState, End, Ending, Refusal, Roster, Step};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ pub(super) fn flags(strategy: Strategy, restarts: u32, seconds: u64) -> Flags {
 }
 
 pub(super) fn worker(restart: Restart) -> Rules {
-    Rules { restart, ..Rules::new(Kind::Worker) }
+    Rules { restart, ..Rules::new(ChildKind::Worker) }
 }
 
 impl World {
@@ -168,7 +168,7 @@ impl World {
 
     /// As OTP's suite writes it: specs, active, supervisors, workers.
     pub(super) fn counts(&self) -> [usize; 4] {
-        let Counts { specs, active, supervisors, workers } = self.roster.count();
+        let ChildCounts { specs, active, supervisors, workers } = self.roster.count();
         [specs, active, supervisors, workers]
     }
 

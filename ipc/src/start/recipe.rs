@@ -1,0 +1,71 @@
+//! What a process shall run, encoded once: it can be started any number of times, also by another process.
+//!
+//! A supervisor keeps one for each child. The arguments are encoded when the recipe is made, so what cannot travel is an
+//! error of whoever makes it and never one of a restart. Descriptors in the arguments are kept, and each start gets
+//! duplicates. A recipe travels as its bytes, and its entry is checked where it is used, as in every start.
+
+use super::target::{Target, assert_target};
+use super::{Plan, Started, encode, start_encoded};
+use crate::codec::{HandleFd, Wire};
+use crate::{Error, Result};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_bytes::ByteBuf;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+/// A function with its arguments, ready to be started again and again. A clone shares them.
+#[derive(Debug, Clone)]
+pub struct Recipe(Arc<Parts>);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Parts {
+    /// Offset of the function's descriptor.
+    entry: u64,
+    /// The encoded tuple of arguments.
+    args: ByteBuf,
+    /// The descriptors in them.
+    handles: Vec<HandleFd>,
+}
+
+impl Recipe {
+    /// Encodes the arguments for `f`.
+    ///
+    /// # Errors
+    ///
+    /// Arguments that cannot travel, or a function outside the main image.
+    pub fn new<F, A, M>(f: F, args: &A) -> Result<Self>
+    where
+        F: Target<A, M, Output: Wire>,
+    {
+        const { assert_target::<F>() };
+        let (entry, args, handles) = encode(f, args)?;
+        let handles = handles.into_iter().map(HandleFd::from).collect();
+        Ok(Self(Arc::new(Parts { entry, args: ByteBuf::from(args), handles })))
+    }
+
+    /// Starts a process that runs it.
+    ///
+    /// # Errors
+    ///
+    /// A start method that does not work here, or no process or descriptor left.
+    pub fn start(&self, plan: &Plan) -> Result<Started> {
+        let Parts { entry, args, handles } = &*self.0;
+        let duplicates = handles.iter().map(|handle| handle.as_fd().try_clone_to_owned());
+        let handles = duplicates
+            .collect::<Result<_, _>>()
+            .map_err(|e| Error::os("duplicate a descriptor among the arguments of a process", e))?;
+        start_encoded(*entry, args, handles, plan)
+    }
+}
+
+impl Serialize for Recipe {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Recipe {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Parts::deserialize(deserializer).map(|parts| Self(Arc::new(parts)))
+    }
+}
