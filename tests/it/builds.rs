@@ -39,6 +39,7 @@ impl Program {
             .arg(&folder)
             .arg("--")
             .args(options)
+            .env("RUSTC", compiler())
             .env("RUSTFLAGS", "-Cembed-bitcode=yes")
             .env("CARGO_INCREMENTAL", "0")
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
@@ -94,10 +95,14 @@ fn target() -> PathBuf {
     own.ancestors().nth(3).unwrap().to_owned()
 }
 
+/// The one beside cargo. Where this binary is run by hand, a plain `rustc` may be that of each package's own choice.
+fn compiler() -> PathBuf {
+    Path::new(env!("CARGO")).with_file_name("rustc")
+}
+
 /// Where shared libraries are: those of the compiler, and ours.
 fn libraries() -> OsString {
-    let compiler = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(compiler).args(["--print", "target-libdir"]).stdin(Stdio::null()).output();
+    let output = Command::new(compiler()).args(["--print", "target-libdir"]).stdin(Stdio::null()).output();
     let of_rust = PathBuf::from(String::from_utf8(output.unwrap().stdout).unwrap().trim());
     env::join_paths([of_rust, target().join("programs/debug/deps")]).unwrap()
 }
