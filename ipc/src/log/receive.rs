@@ -164,3 +164,42 @@ fn read(socket: &OwnedFd, buffer: &mut [u8], mut handle: impl FnMut(&[u8])) -> b
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::wire::{Body, Message};
+    use crate::sys::socket;
+    use std::io::IoSlice;
+
+    fn send(receiver: &Receiver, bytes: &[u8]) {
+        socket::send(receiver.sender().as_fd(), &[IoSlice::new(bytes)], &[], MsgFlags::empty()).unwrap();
+    }
+
+    fn handled(receiver: &Receiver) -> u64 {
+        receiver.settle();
+        receiver.shared.handled.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn garbage_in_the_socket_touches_no_other_message() {
+        let receiver = Receiver::start().unwrap();
+        let good =
+            Message { pid: 1, process: "p", lost: 0, body: Body::Close { ids: vec![1] } }.encode().unwrap();
+        for garbage in [&[0xff; 9][..], &[0; 40_000], &good[..good.len() - 1], &[0x80; 32 * 1024]] {
+            send(&receiver, garbage);
+            send(&receiver, &good);
+        }
+        assert_eq!(handled(&receiver), 8);
+        assert!(!receiver.is_over());
+    }
+
+    #[test]
+    fn a_socket_that_somebody_shut_down_ends_the_thread_and_keeps_nobody_waiting() {
+        let receiver = Receiver::start().unwrap();
+        nix::sys::socket::shutdown(receiver.sender().as_raw_fd(), nix::sys::socket::Shutdown::Write).unwrap();
+        receiver.settle();
+        assert!(receiver.is_over());
+        receiver.settle();
+    }
+}

@@ -160,3 +160,106 @@ impl Replay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+    use crate::log::wire::{self, Value};
+    use serde_bytes::Bytes;
+    use tracing::subscriber::Interest;
+    use tracing::{Metadata, Subscriber, dispatcher::Dispatch};
+
+    /// Wants everything, and reads every value.
+    struct Reading;
+
+    struct Reader;
+
+    impl tracing::field::Visit for Reader {
+        fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+            drop(format!("{value:?}"));
+        }
+    }
+
+    impl Subscriber for Reading {
+        fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+            Interest::always()
+        }
+
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, attributes: &tracing::span::Attributes<'_>) -> tracing::Id {
+            attributes.record(&mut Reader);
+            tracing::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::Id, values: &tracing::span::Record<'_>) {
+            values.record(&mut Reader);
+        }
+
+        fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut Reader);
+        }
+
+        fn enter(&self, _: &tracing::Id) {}
+
+        fn exit(&self, _: &tracing::Id) {}
+    }
+
+    fn site(is_span: bool) -> Vec<u8> {
+        let fields = vec!["message", "n"];
+        let (name, target, module) = ("name", "target", None);
+        let site =
+            wire::Site { is_span, level: 3, name, target, file: Some("f.rs"), line: Some(1), module, fields };
+        codec::encode(&site).unwrap()
+    }
+
+    fn replayed(replay: &mut Replay, pid: u32, body: Body<'_>) {
+        replay.message(&Message { pid, process: "p", lost: 0, body }.encode().unwrap());
+    }
+
+    #[test]
+    fn hostile_messages_neither_panic_nor_grow_without_bound() {
+        let _guard = tracing::dispatcher::set_default(&Dispatch::new(Reading));
+        let (event, span) = (site(false), site(true));
+        let mut replay = Replay::default();
+        let own = std::process::id();
+        let values =
+            || vec![(0, Value::Str("text".into())), (usize::MAX, Value::U64(1)), (1, Value::I64(-1))];
+        let opened = |id, parent| Body::Open { id, site: Bytes::new(&span), parent, values: values() };
+        let good = [
+            Body::Event { site: Bytes::new(&event), span: Some(9), values: values() },
+            // A span as an event, an event as a span, a span around itself.
+            Body::Event { site: Bytes::new(&span), span: None, values: values() },
+            Body::Open { id: 1, site: Bytes::new(&event), parent: None, values: values() },
+            opened(5, Some(5)),
+            Body::Record { id: 5, values: values() },
+            Body::Follows { id: 5, from: 6 },
+            Body::Close { ids: vec![u64::MAX, 5, 5] },
+        ];
+        for body in good {
+            let bytes = Message { pid: own, process: "p", lost: 1, body }.encode().unwrap();
+            replay.message(&bytes);
+            for at in 0..bytes.len() {
+                let mut bad = bytes.clone();
+                bad[at] ^= 0x11;
+                replay.message(&bad);
+            }
+        }
+        for id in 0..SPANS as u64 + 10 {
+            replayed(&mut replay, own, opened(id, None));
+        }
+        assert!(replay.spans.len() <= SPANS);
+        for pid in (0..).map(|number| u32::MAX - number).take(PROCESSES + 10) {
+            replayed(&mut replay, pid, opened(1, None));
+        }
+        assert!(replay.processes.len() <= PROCESSES);
+        replay.latecomers().into_iter().for_each(|pid| replay.forget(pid));
+        replay.forget(own);
+        assert!(replay.spans.is_empty());
+    }
+}
