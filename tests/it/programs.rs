@@ -1,6 +1,6 @@
 //! The programs of Python's documentation are examples here, and print what they are to print.
 
-use crate::support::{isolated, printed};
+use crate::support::{isolated, outputs, printed};
 
 /// Z2.
 #[test]
@@ -56,5 +56,32 @@ fn processes() {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
+    });
+}
+
+/// Z25.
+#[test]
+fn log_to_stderr() {
+    isolated(|| {
+        let expected = "\
+            [INFO/MainProcess] the main process may speak too\n\
+            [INFO/Process-1] child process calling self.run()\n\
+            [WARNING/Process-1] doomed\n\
+            [INFO/Process-1] counted items=3\n\
+            [INFO/Process-1] process exiting with exitcode 0\n";
+        assert_eq!(outputs("log_to_stderr"), ["", expected]);
+    });
+}
+
+#[test]
+fn logging() {
+    isolated(|| {
+        let text = printed("logging");
+        let lines = |part: &str| text.lines().filter(|line| line.contains(part)).count();
+        assert_eq!(lines("INFO fetch{page=7 process=\"fetcher\""), 1, "{text}");
+        assert_eq!(lines("INFO fetch{page=1 process=\"PoolWorker-"), 1, "{text}");
+        assert_eq!(lines("INFO fetch{page=2 process=\"PoolWorker-"), 1, "{text}");
+        assert_eq!(lines("INFO this process prints its own lines"), 1, "{text}");
+        assert_eq!(lines("nobody"), 0, "{text}");
     });
 }

@@ -47,7 +47,7 @@ use nix::{
 };
 
 pub use procfs::{ProcessState, children_of, descendants_of, process};
-pub use program::{file as example_file, printed};
+pub use program::{file as example_file, outputs, printed};
 
 /// `warden` or `body`; the outer process has none.
 const ROLE: &str = "PROCESSION_TEST_ROLE";

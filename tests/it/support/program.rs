@@ -31,8 +31,14 @@ pub fn file(example: &str, name: &str) -> PathBuf {
 /// Runs an example that must succeed, and gives what it printed.
 #[track_caller]
 pub fn printed(example: &str) -> String {
+    outputs(example)[0].clone()
+}
+
+/// Runs an example that must succeed, and gives its standard output and standard error.
+#[track_caller]
+pub fn outputs(example: &str) -> [String; 2] {
     let output = Command::new(file(example, example)).stdin(Stdio::null()).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let [text, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert!(output.status.success(), "{example}: {}\n{errors}", output.status);
-    String::from_utf8(output.stdout).unwrap()
+    [text, errors]
 }
