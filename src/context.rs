@@ -1,8 +1,10 @@
 //! Start methods, the default among them, and contexts that carry one.
 
 use crate::{Pool, PoolBuilder, Process, ProcessBuilder, Result, Target, Wire};
-use procession_ipc::start::method;
+use procession_ipc::start::target::assert_target;
+use procession_ipc::start::{method, preload};
 
+pub use procession_ipc::start::preload::OnPreloadError;
 pub use procession_ipc::start::{StartMethod, UnknownStartMethod};
 
 /// A start method for everything that is started with it. Libraries take one instead of choosing for the program.
@@ -142,3 +144,54 @@ pub fn cpu_count() -> usize {
 
 /// Does nothing: started processes take over before `main`, so frozen programs need no help.
 pub fn freeze_support() {}
+
+/// Has the fork server run `f` once, before it makes the first process: what `f` leaves in statics, each process of the
+/// server has from its beginning, at no cost. An `f` that fails is told on standard error.
+///
+/// In Python, names of modules to import. A server that replaces one that was killed runs `f` again. `f` runs with one
+/// thread and must leave none behind. It is not for children of this process, which have servers of their own.
+///
+/// # Errors
+///
+/// [`ErrorKind::ForkServerRuns`](crate::ErrorKind::ForkServerRuns) once a process was started;
+/// [`ErrorKind::NotInMainImage`](crate::ErrorKind::NotInMainImage). The first start is
+/// [`ErrorKind::PreloadFailed`](crate::ErrorKind::PreloadFailed) if `f` left threads running or ended the server.
+///
+/// # Examples
+///
+/// ```
+/// use procession::prelude::*;
+/// use std::sync::OnceLock;
+///
+/// static TABLE: OnceLock<Vec<u64>> = OnceLock::new();
+///
+/// fn load() {
+///     TABLE.get_or_init(|| (0..1000).map(|x| x * x).collect());
+/// }
+///
+/// procession::set_forkserver_preload(load)?;
+/// let process = Process::spawn(|| TABLE.get().is_some(), ())?;
+/// assert!(process.result()?);
+/// assert!(TABLE.get().is_none(), "it did not run here");
+/// # Ok::<(), Error>(())
+/// ```
+pub fn set_forkserver_preload<F>(f: F) -> Result<()>
+where
+    F: Target<(), (), Output: Wire>,
+{
+    set_forkserver_preload_with(f, OnPreloadError::Warn)
+}
+
+/// [`set_forkserver_preload`] that says what an `f` means that panics or returns an `Err`.
+///
+/// # Errors
+///
+/// As [`set_forkserver_preload`]; with [`OnPreloadError::Fail`], each start is
+/// [`ErrorKind::PreloadFailed`](crate::ErrorKind::PreloadFailed) if `f` failed.
+pub fn set_forkserver_preload_with<F>(f: F, on_error: OnPreloadError) -> Result<()>
+where
+    F: Target<(), (), Output: Wire>,
+{
+    const { assert_target::<F>() };
+    Ok(preload::set(f, on_error)?)
+}

@@ -140,6 +140,22 @@ pub enum ErrorKind {
     #[error("was closed")]
     Closed,
 
+    /// The fork server of this process runs already: set its preload before the first process is started.
+    #[error(
+        "the fork server of this process (process {server}) was started already: set its preload before the first start"
+    )]
+    ForkServerRuns {
+        /// Process id of the server.
+        server: i32,
+    },
+
+    /// The preload function of the fork server failed, so no process was started.
+    #[error("the preload function of the fork server {reason}")]
+    PreloadFailed {
+        /// What it did, as the rest of the sentence.
+        reason: String,
+    },
+
     /// The handle came into this process by a fork: only the process that started a child may wait for it and signal it.
     #[error("process `{name}` is a child of process {creator}, not of this one")]
     ForeignChild {
@@ -415,6 +431,8 @@ fn kind_of(error: &IpcError) -> ErrorKind {
             ErrorKind::NotSupported { method, reason: reason.clone() }
         }
         IpcError::NotInMainImage { .. } => ErrorKind::NotInMainImage { reason: error.to_string() },
+        IpcError::ForkServerRuns { pid } => ErrorKind::ForkServerRuns { server: *pid },
+        IpcError::PreloadFailed { reason } => ErrorKind::PreloadFailed { reason: reason.clone() },
         IpcError::ForeignChild { name, creator } => {
             ErrorKind::ForeignChild { name: name.clone(), creator: *creator }
         }

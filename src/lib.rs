@@ -55,8 +55,9 @@ mod supervisor;
 
 pub use connection::{Connection, pipe};
 pub use context::{
-    Context, StartMethod, UnknownStartMethod, all_start_methods, cpu_count, decided_start_method,
-    force_start_method, freeze_support, set_start_method, start_method,
+    Context, OnPreloadError, StartMethod, UnknownStartMethod, all_start_methods, cpu_count,
+    decided_start_method, force_start_method, freeze_support, set_forkserver_preload,
+    set_forkserver_preload_with, set_start_method, start_method,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use family::{CurrentProcess, ParentProcess, active_children, current_process, parent_process};

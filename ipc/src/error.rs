@@ -63,6 +63,22 @@ pub enum Error {
         pid: i32,
     },
 
+    /// The fork server runs already, and what is asked for concerns its beginning.
+    #[error(
+        "the fork server of this process (process {pid}) was started already: set its preload before the first start"
+    )]
+    ForkServerRuns {
+        /// Process id of the server.
+        pid: i32,
+    },
+
+    /// The function that the fork server runs at its beginning failed.
+    #[error("the preload function of the fork server {reason}")]
+    PreloadFailed {
+        /// What it did, as the rest of the sentence.
+        reason: String,
+    },
+
     /// Somebody else's child: only the process that started it may wait for it and signal it.
     #[error("process `{name}` is a child of process {creator}, not of this one")]
     ForeignChild {

@@ -22,6 +22,7 @@
 pub mod forkserver;
 pub mod method;
 pub mod outcome;
+pub mod preload;
 pub mod target;
 
 mod bootstrap;
@@ -121,12 +122,12 @@ fn start_encoded(entry: u64, args: &[u8], mut handles: Vec<OwnedFd>, plan: &Plan
 fn make_process(plan: Option<StartMethod>) -> Result<(i32, OwnedFd, OwnedFd)> {
     let method = plan.unwrap_or_else(method::default);
     let made = match method {
-        StartMethod::Spawn => spawn::process(entry::Role::Child),
+        StartMethod::Spawn => spawn::process(entry::Role::Child, Vec::new()),
         StartMethod::ForkServer => forkserver::process(),
     };
     match made {
         Err(Error::NotSupported { .. }) if plan.is_none() && method::falls_back(method) => {
-            spawn::process(entry::Role::Child)
+            spawn::process(entry::Role::Child, Vec::new())
         }
         other => other,
     }

@@ -35,6 +35,7 @@ mod pool;
 mod pool_death;
 mod pool_errors;
 mod pool_storm;
+mod preload;
 mod process;
 mod programs;
 mod relatives;

@@ -111,8 +111,8 @@ fn invited() -> Option<Role> {
 }
 
 fn take_over(role: Role, other_constructors: impl FnOnce()) -> ! {
-    let socket = match take_socket() {
-        Ok(socket) => socket,
+    let (socket, message) = match take_socket() {
+        Ok(taken) => taken,
         Err(error) => {
             bootstrap::say(&format!("cannot take over the start socket: {error}"));
             bootstrap::leave(1)
@@ -123,17 +123,17 @@ fn take_over(role: Role, other_constructors: impl FnOnce()) -> ! {
     other_constructors();
     match role {
         Role::Child => bootstrap::run_child(&socket),
-        Role::Server => forkserver::serve(&socket),
+        Role::Server => forkserver::serve(&socket, &message),
     }
 }
 
-/// Moves the start socket away from standard input, which becomes the null device, and takes the invitation off it.
-/// Other standard streams that are closed become the null device too.
-fn take_socket() -> io::Result<OwnedFd> {
+/// Moves the start socket away from standard input, which becomes the null device, and takes the invitation off it:
+/// gives what it says beside the role. Other standard streams that are closed become the null device too.
+fn take_socket() -> io::Result<(OwnedFd, Vec<u8>)> {
     // SAFETY: descriptor 0 is open: `invited` has just looked at it.
     let stdin = unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) };
     let socket = replace_by_null(stdin)?;
     fill_standard_streams()?;
-    Parcel::receive(&socket).map_err(io::Error::other)?;
-    Ok(socket)
+    let invitation = Parcel::receive(&socket).map_err(io::Error::other)?;
+    Ok((socket, invitation.bytes))
 }

@@ -17,7 +17,7 @@
 use super::bootstrap;
 use super::entry::Role;
 use super::parcel::{Kind, Parcel};
-use super::{spawn, surroundings};
+use super::{StartMethod, preload, spawn, surroundings};
 use crate::child::{About, Child};
 use crate::sys::fd::is_hung_up;
 use crate::sys::process::{
@@ -143,15 +143,40 @@ pub fn pid() -> Option<i32> {
 
 fn launch(credentials: Credentials) -> Result<Server> {
     surroundings::record();
-    let (pid, pidfd, socket) = spawn::process(Role::Server)?;
+    let (pid, pidfd, socket) = spawn::process(Role::Server, preload::message()?)?;
     // A daemon: the exit handler ends it with us, and its socket ends it when we are killed.
     let child = Child::register(pid, pidfd, About::helper("fork server"), Vec::new());
-    let hello = Parcel::receive(&socket)?;
+    let hello = match Parcel::receive(&socket) {
+        Err(Error::Disconnected) => return Err(lost_at_start(&child)?),
+        hello => hello?,
+    };
+    let reason = || String::from_utf8_lossy(&hello.bytes).into_owned();
     match hello.kind {
         Kind::Done => Ok(Server { owner: std::process::id(), credentials, child, socket, next: None }),
-        _ => {
-            let reason = String::from_utf8_lossy(&hello.bytes).into_owned();
-            Err(Error::NotSupported { method: "forkserver", reason })
+        Kind::Failure => Err(Error::PreloadFailed { reason: reason() }),
+        _ => Err(Error::NotSupported { method: "forkserver", reason: reason() }),
+    }
+}
+
+/// Why the server ended before it could make a child.
+fn lost_at_start(server: &Child) -> Result<Error> {
+    let status = server.wait(Some(Instant::now() + PATIENCE))?;
+    Ok(match status {
+        Some(status) if preload::is_set() => {
+            Error::PreloadFailed { reason: format!("did not return: the fork server {status}") }
+        }
+        _ => Error::ForkServerLost { pid: server.pid() },
+    })
+}
+
+/// Does something that a server which runs already would not notice.
+pub(super) fn unless_started(change: impl FnOnce()) -> Result<()> {
+    let slot = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    match slot.as_ref().filter(|server| server.owner == std::process::id()) {
+        Some(server) => Err(Error::ForkServerRuns { pid: server.child.pid() }),
+        None => {
+            change();
+            Ok(())
         }
     }
 }
@@ -169,21 +194,23 @@ fn reap_strays() {
     }
 }
 
-/// The whole life of the server process.
-pub(super) fn serve(socket: &OwnedFd) -> ! {
+/// The whole life of the server process; `message` came with its invitation.
+pub(super) fn serve(socket: &OwnedFd, message: &[u8]) -> ! {
     // Ctrl-C reaches the whole foreground group; the server goes on for whoever survives it.
     let _ = set_disposition(libc::SIGINT, Disposition::Ignore);
     // Copies inherit the name, and take their own when they have something to do.
     let _ = nix::sys::prctl::set_name(NAME);
     // Once here, instead of once in each copy.
     unwind::install_hook();
-    let thread_id = match thread_id_address() {
+    let thread_id = match prepare_to_serve(socket, message) {
         Ok(address) => address,
         Err(error) => {
-            let reason =
-                format!("prctl(PR_GET_TID_ADDRESS) needs a kernel with CONFIG_CHECKPOINT_RESTORE: {error}");
-            let refusal = Parcel { kind: Kind::Refused, bytes: reason.into_bytes(), handles: Vec::new() };
-            let _ = refusal.send(socket);
+            let (kind, reason) = match error {
+                Error::PreloadFailed { reason } => (Kind::Failure, reason),
+                Error::NotSupported { reason, .. } => (Kind::Refused, reason),
+                other => (Kind::Refused, crate::error::chain(&other)),
+            };
+            let _ = Parcel { kind, bytes: reason.into_bytes(), handles: Vec::new() }.send(socket);
             bootstrap::leave(1)
         }
     };
@@ -193,8 +220,7 @@ pub(super) fn serve(socket: &OwnedFd) -> ! {
     loop {
         let Ok(parcel) = Parcel::receive(socket) else { bootstrap::leave(0) };
         let Some(start) = accepted(socket, parcel) else { bootstrap::leave(1) };
-        // SAFETY: this process has never had a second thread: it was taken over before `main` and runs only this loop.
-        // (A constructor that starts threads would break the promise; `clone` then leaves them behind, as fork does.)
+        // SAFETY: this process has one thread: `prepare_to_serve` has counted, and nothing runs since but this loop.
         let answer = match unsafe { clone_sibling(thread_id) } {
             Ok(Cloned::Copy) => become_child(socket, &start),
             Ok(Cloned::Original(pid, pidfd)) => {
@@ -206,6 +232,13 @@ pub(super) fn serve(socket: &OwnedFd) -> ! {
             bootstrap::leave(0)
         }
     }
+}
+
+/// Runs the preload function, and finds where this thread's id lies: all that can keep a server from working.
+fn prepare_to_serve(socket: &OwnedFd, message: &[u8]) -> Result<usize> {
+    StartMethod::ForkServer.check()?;
+    preload::run(message, socket.as_fd())?;
+    thread_id_address().map_err(|e| Error::os("find the id of this thread", e))
 }
 
 /// The start socket of a request, if it was made by the same process that made ours. Anything else means that the other

@@ -16,8 +16,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 const OWN_PROGRAM: &CStr = c"/proc/self/exe";
 
-/// Executes this program in a new process: its pid, its pidfd and our end of its start socket.
-pub(super) fn process(role: Role) -> Result<(i32, OwnedFd, OwnedFd)> {
+/// Executes this program in a new process: its pid, its pidfd and our end of its start socket. `message` is for the
+/// role that it plays.
+pub(super) fn process(role: Role, message: Vec<u8>) -> Result<(i32, OwnedFd, OwnedFd)> {
     assert_inside_main_image()?;
     if !entry::is_linked() {
         let reason = "the entry before `main` is not part of this program".to_owned();
@@ -30,7 +31,7 @@ pub(super) fn process(role: Role) -> Result<(i32, OwnedFd, OwnedFd)> {
     }
     let (ours, theirs) = packet_pair().map_err(|e| Error::os("open a start socket", e))?;
     // Queued before the program runs: the entry never waits to find out what it is.
-    Parcel::bare(role.parcel_kind()).send(&ours)?;
+    Parcel { kind: role.parcel_kind(), bytes: message, handles: Vec::new() }.send(&ours)?;
     let pid = process::spawn(OWN_PROGRAM, &arguments(), &environment(role), theirs.as_fd())
         .map_err(|e| Error::os("execute /proc/self/exe (is /proc mounted?)", e))?;
     // Nobody but us may wait for it, so the pid is still its own; a stranger's `waitpid(-1)` shows as an error here.

@@ -197,6 +197,12 @@ pub fn children_named(name: &CStr) -> Vec<i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
 }
 
+/// Number of threads of this process; `None` where /proc does not say.
+#[must_use]
+pub fn thread_count() -> Option<usize> {
+    std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
+}
+
 /// What [`clone_sibling`] returned into.
 #[derive(Debug)]
 pub enum Cloned {
