@@ -85,3 +85,16 @@ fn logging() {
         assert_eq!(lines("nobody"), 0, "{text}");
     });
 }
+
+/// A tree whose children are killed at random: each comes back, and the hopeless one is told.
+#[test]
+fn supervised() {
+    isolated(|| {
+        let text = printed("supervised");
+        let count = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+        let (killed, arrived) = (count("kill "), text.matches(" is there (").count());
+        assert!(killed > 0 && arrived >= killed, "{text}");
+        assert!(text.contains("all stopped\nthe supervisor gave up at child `hopeless`"), "{text}");
+        assert!(text.contains("the disk is full"), "{text}");
+    });
+}

@@ -24,6 +24,9 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
+/// Target of the log messages about supervision.
+const TARGET: &str = "procession::supervisor";
+
 /// What the actor is told.
 #[derive(Debug)]
 pub(super) enum Note {
@@ -131,7 +134,11 @@ impl Control {
                 // To the end of the queue: requests have their turn between two tries.
                 Some(Step::Retry(id)) => drop(myself.cast(Note::Retry(id))),
                 Some(Step::Leave(ending)) => {
-                    self.setup.shared.end(self.outcome(ending));
+                    let outcome = self.outcome(ending);
+                    if let Err(error) = &outcome {
+                        tracing::error!(target: TARGET, %error, "supervisor gave up");
+                    }
+                    self.setup.shared.end(outcome);
                     myself.stop(None);
                 }
             }
@@ -165,6 +172,7 @@ impl Control {
                 }
             }
             Err(error) => {
+                tracing::warn!(target: TARGET, child = id, %error, "child not started");
                 self.last = format!("could not be started: {error}");
                 state.roster.start_failed(id);
             }
@@ -235,6 +243,8 @@ impl Control {
         }
         self.last = living.story();
         state.roster.ended(&id, living.end(), Instant::now());
+        drop(state);
+        tracing::info!(target: TARGET, child = id, story = self.last, "child ended");
     }
 
     async fn answer(&mut self, myself: &ActorRef<Note>, operation: Operation) -> Reply {

@@ -1,0 +1,91 @@
+//! The programs of the book's chapter "Supervision": a tree whose processes are killed at random, and come back.
+
+#![allow(clippy::panic, reason = "shows what becomes of one that always fails")]
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use procession::ChildInfo;
+use procession::prelude::*;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::time::{Duration, Instant};
+
+// ANCHOR: serve
+/// What each child does: it says that it is there, and then something that takes for ever.
+fn serve(name: &str, line: &Connection) {
+    let _ = line.send(&(name.to_owned(), std::process::id()));
+    loop {
+        std::thread::park();
+    }
+}
+// ANCHOR_END: serve
+
+// ANCHOR: tree
+fn tree(line: &Connection) -> Result<Supervisor, Error> {
+    let worker = |name: &'static str| ChildSpec::process(name, serve, (name, line));
+    let shop = Supervisor::builder()
+        .strategy(Strategy::RestForOne)
+        .intensity(100, Duration::from_secs(5))
+        .child(worker("store"))
+        .child(worker("till").shutdown(Duration::from_secs(1)));
+    Supervisor::builder()
+        .intensity(100, Duration::from_secs(5))
+        .child(worker("door"))
+        .child(ChildSpec::supervisor("shop", shop))
+        .start()
+}
+// ANCHOR_END: tree
+
+// ANCHOR: storm
+/// Kills one process after the other, as the out-of-memory killer would, and tells who came back.
+fn storm(tree: &Supervisor, arrivals: &Connection, until: Instant) -> Result<(), Error> {
+    let mut dice = RandomState::new().build_hasher().finish();
+    while Instant::now() < until {
+        let victims: Vec<ChildInfo> =
+            [tree.which_children()?, tree.which_children_of("shop").unwrap_or_default()].concat();
+        // Knuth's generator; the upper bits are the random ones.
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let victim = &victims[(dice >> 33) as usize % victims.len()];
+        let Some(pid) = victim.pid else { continue };
+        println!("kill {} ({pid})", victim.id);
+        kill(pid);
+        while arrivals.poll_timeout(Duration::from_millis(100))? {
+            let (name, pid): (String, u32) = arrivals.recv()?;
+            println!("  {name} is there ({pid})");
+        }
+    }
+    Ok(())
+}
+// ANCHOR_END: storm
+
+// ANCHOR: give_up
+fn hopeless() {
+    panic!("the disk is full");
+}
+
+fn give_up() -> Result<(), Error> {
+    let hopeless = ChildSpec::process("hopeless", hopeless, ());
+    let tree = Supervisor::builder().intensity(2, Duration::from_secs(5)).child(hopeless).start()?;
+    if let Err(error) = tree.join() {
+        println!("{error}");
+    }
+    Ok(())
+}
+// ANCHOR_END: give_up
+
+/// SIGKILL by somebody who knows no more than the pid.
+fn kill(pid: u32) {
+    let victim = Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
+    if signal::kill(victim, Signal::SIGKILL).is_err() {
+        println!("  it is gone already");
+    }
+}
+
+fn main() -> Result<(), Error> {
+    let (arrivals, line) = pipe()?;
+    let tree = tree(&line)?;
+    storm(&tree, &arrivals, Instant::now() + Duration::from_secs(2))?;
+    tree.stop()?;
+    println!("all stopped");
+    give_up()
+}
