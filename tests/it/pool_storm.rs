@@ -1,6 +1,9 @@
 //! Pools under many deaths: initializers that fail, a share of all tasks, killers from outside.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use procession::{Context, ErrorKind, Pool};
 
@@ -63,6 +66,25 @@ fn initializer_that_always_fails_breaks_the_pool_and_says_why() {
                 }
             }
         }
+    });
+}
+
+/// Too slow for the restart intensity, and still no hang.
+#[test]
+fn initializer_that_fails_slowly_breaks_the_pool_too() {
+    fn fail_slowly() {
+        let end = Instant::now() + Duration::from_millis(600);
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            thread::park_timeout(left);
+        }
+        die(Death::Exit(3));
+    }
+    isolated(|| {
+        let pool = Pool::builder().processes(1).initializer(fail_slowly, ()).start().unwrap();
+        let error = pool.apply(square, (1,)).unwrap_err();
+        let ErrorKind::PoolBroken { restarts, last, .. } = error.kind() else { panic!("{error:?}") };
+        assert_eq!(*restarts, 11);
+        assert!(last.contains("exited with code 3"), "{last}");
     });
 }
 

@@ -33,8 +33,9 @@ fn process_knows_itself_and_its_parent() {
 /// Tells that its parent is there, waits for its end, and tells that too.
 fn orphan(connection: &Connection) {
     let parent = parent_process().unwrap();
-    connection.send(&(own_pid(), parent.name(), parent.is_alive())).unwrap();
+    // Before it is told, after which the parent may be gone at any moment.
     assert!(!parent.join_timeout(Duration::ZERO).unwrap());
+    connection.send(&(own_pid(), parent.name(), parent.is_alive())).unwrap();
     parent.join().unwrap();
     let again = parent_process().unwrap();
     let is_over = parent.join_timeout(Duration::ZERO).unwrap() && again.join_timeout(Duration::ZERO).unwrap();

@@ -88,6 +88,8 @@ pub(super) struct Control {
     next_worker: u64,
     watched: HashMap<ActorId, (u64, Arc<Child>)>,
     history: History,
+    /// Workers that ended before they were ready, with none that was in between: when the first one did, and how many.
+    stillborn: Option<(Instant, u32)>,
 }
 
 impl Actor for PoolActor {
@@ -98,7 +100,8 @@ impl Actor for PoolActor {
     async fn pre_start(&self, myself: ActorRef<Note>, start: Start) -> Result<Control, ActorProcessingErr> {
         let next_worker = start.children.len() as u64 + 1;
         let (shared, hiring, history) = (start.shared, start.hiring, History::default());
-        let mut control = Control { shared, hiring, next_worker, watched: HashMap::new(), history };
+        let mut control =
+            Control { shared, hiring, next_worker, watched: HashMap::new(), history, stillborn: None };
         for (worker, child) in start.children {
             control.watch(&myself, worker, child).await?;
         }
@@ -188,7 +191,7 @@ impl Control {
 
     async fn after(&mut self, myself: &ActorRef<Note>, settled: Option<Settled>) {
         let Some(settled) = settled else { return };
-        if settled.unproven && self.give_up(&settled.story) {
+        if self.is_hopeless(&settled) || settled.unproven && self.give_up(&settled.story) {
             return;
         }
         let needed = {
@@ -204,16 +207,34 @@ impl Control {
         }
     }
 
+    /// Counts workers that end before they are ready, however slowly: `true` when no more than that ever comes.
+    fn is_hopeless(&mut self, settled: &Settled) -> bool {
+        if !settled.stillborn {
+            self.stillborn = None;
+            return false;
+        }
+        let (since, count) = self.stillborn.map_or((Instant::now(), 1), |(since, count)| (since, count + 1));
+        self.stillborn = Some((since, count));
+        if count <= self.hiring.intensity().restarts {
+            return false;
+        }
+        self.break_up(count, since.elapsed(), &settled.story);
+        true
+    }
+
     /// Counts an end without any work; `true` when it was one too many.
     fn give_up(&mut self, story: &str) -> bool {
         let intensity = self.hiring.intensity();
         if intensity.judge(&mut self.history, Instant::now()) == Verdict::Restart {
             return false;
         }
-        let (restarts, period) = (intensity.restarts + 1, intensity.period);
+        self.break_up(intensity.restarts + 1, intensity.period, story);
+        true
+    }
+
+    fn break_up(&self, restarts: u32, period: Duration, story: &str) {
         self.shared.stop(Some(Error::PoolBroken { restarts, period, last: story.to_owned() }));
         self.shared.signal_workers(SIGKILL);
-        true
     }
 
     async fn hire(&mut self, myself: &ActorRef<Note>) {

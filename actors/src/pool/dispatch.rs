@@ -161,6 +161,8 @@ impl Backlog {
 pub(super) struct Settled {
     /// Whether it ended before it did anything.
     pub(super) unproven: bool,
+    /// Whether it ended before it was ready for any.
+    pub(super) stillborn: bool,
     /// What to tell people, if it is the last straw.
     pub(super) story: String,
 }
@@ -351,14 +353,14 @@ impl State {
         }
         self.seats.remove(&worker);
         let Some(mut lane) = lane else {
-            return Some(Settled { unproven: false, story: status.to_string() });
+            return Some(Settled { unproven: false, stillborn: false, story: status.to_string() });
         };
-        let unproven = !lane.is_proven();
+        let (unproven, stillborn) = (!lane.is_proven(), !lane.is_ready());
         let story =
             lane.refusal().map_or_else(|| status.to_string(), |failure| format!("{status}: {failure}"));
         if stopped {
             self.fail_wreck(&mut lane);
-            return Some(Settled { unproven, story });
+            return Some(Settled { unproven, stillborn, story });
         }
         let wreck = lane.wreck();
         for mut bundle in wreck.lost {
@@ -377,6 +379,6 @@ impl State {
             }
         }
         self.returned.extend(wreck.untouched);
-        Some(Settled { unproven, story })
+        Some(Settled { unproven, stillborn, story })
     }
 }

@@ -112,6 +112,11 @@ impl Lane {
         self.refusal.as_ref()
     }
 
+    /// Whether the worker has said that it is prepared.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// Whether the worker has done anything: a death before that is a sign that the next one will die too.
     pub(super) fn is_proven(&self) -> bool {
         self.proven || (self.ready && self.load > 0)
