@@ -7,7 +7,7 @@
 //!              and sends it (`channel`)                                 spans, plus `process` and `pid`
 //! ```
 //!
-//! What a process does with its log is its [`Role`], which is decided when it is started, or when it starts its first
+//! What a process does with its log is its role, which is decided when it is started, or when it starts its first
 //! child:
 //!
 //! - *prints*: [`log_to_stderr`] was called here or in the parent. Each process prints its own lines, and its children
@@ -17,8 +17,8 @@
 //! - none: there is no subscriber, or forwarding is [off](set_forwarding). There is no thread, no descriptor, and nothing
 //!   is sent: a start looks at one mutex.
 //!
-//! A message is never waited for without bound and never blocks the family ([`channel`]); a subscriber that panics or
-//! stands still harms nobody else ([`receive`]).
+//! A message is never waited for without bound and never blocks the family (`channel`); a subscriber that panics or
+//! stands still harms nobody else (`receive`).
 
 mod channel;
 mod fields;

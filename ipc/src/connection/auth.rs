@@ -10,7 +10,7 @@
 //!                                               <-  #WELCOME#, or #FAILURE# and the end
 //! ```
 //!
-//! Each message is one frame of [`connection`](super), of at most [`MAX_MESSAGE`] bytes. A [`Handshake`] does no input and
+//! Each message is one frame of [`connection`](super), of at most 256 bytes. A [`Handshake`] does no input and
 //! output of its own: it is fed with messages and says what to send, so blocking and asynchronous callers share it.
 //!
 //! The listener proves itself only after the dialer has, so nobody can use it to answer challenges. The MACs are compared
