@@ -3,6 +3,7 @@
 use crate::{Pool, PoolBuilder, Process, ProcessBuilder, Result, Target, Wire};
 use procession_ipc::start::target::assert_target;
 use procession_ipc::start::{method, preload};
+use std::path::Path;
 
 pub use procession_ipc::start::preload::OnPreloadError;
 pub use procession_ipc::start::{StartMethod, UnknownStartMethod};
@@ -144,6 +145,32 @@ pub fn cpu_count() -> usize {
 
 /// Does nothing: started processes take over before `main`, so frozen programs need no help.
 pub fn freeze_support() {}
+
+/// Names the file that is executed for new processes: a copy of this program, or a link to it.
+///
+/// By default it is `/proc/self/exe`, the file that this program was started from, whatever became of its name. Another
+/// one is of use where /proc is not mounted. In Python it may be another interpreter; here it must be the same build, whose
+/// headers are compared now, and again when the file has changed since. Children made by a fork server that runs already
+/// are not touched.
+///
+/// # Errors
+///
+/// [`ErrorKind::AnotherProgram`](crate::ErrorKind::AnotherProgram); a file that cannot be read
+/// ([`ErrorKind::Os`](crate::ErrorKind::Os)).
+///
+/// # Examples
+///
+/// ```
+/// use procession::prelude::*;
+///
+/// procession::set_executable(std::env::current_exe().unwrap())?;
+/// assert_eq!(Context::new(StartMethod::Spawn).spawn(|| 7_u8, ())?.result()?, 7);
+/// assert!(matches!(procession::set_executable("/bin/sh").unwrap_err().kind(), ErrorKind::AnotherProgram { .. }));
+/// # Ok::<(), Error>(())
+/// ```
+pub fn set_executable(path: impl AsRef<Path>) -> Result<()> {
+    Ok(procession_ipc::start::set_executable(path.as_ref())?)
+}
 
 /// Has the fork server run `f` once, before it makes the first process: what `f` leaves in statics, each process of the
 /// server has from its beginning, at no cost. An `f` that fails is told on standard error.

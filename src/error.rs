@@ -7,6 +7,7 @@ use procession_ipc::Error as IpcError;
 use procession_ipc::child::ExitStatus;
 use procession_ipc::start::UnknownStartMethod;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Result of this crate's operations.
@@ -138,6 +139,15 @@ pub enum ErrorKind {
     /// The handle was closed.
     #[error("was closed")]
     Closed,
+
+    /// The program that was named for new processes is not the one that runs.
+    #[error("`{}` is {what}: a new process must run the very build that starts it", path.display())]
+    AnotherProgram {
+        /// What was named.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
 
     /// The fork server of this process runs already: set its preload before the first process is started.
     #[error(

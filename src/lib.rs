@@ -56,7 +56,7 @@ mod supervisor;
 pub use connection::{Connection, pipe};
 pub use context::{
     Context, OnPreloadError, StartMethod, UnknownStartMethod, all_start_methods, cpu_count,
-    decided_start_method, force_start_method, freeze_support, set_forkserver_preload,
+    decided_start_method, force_start_method, freeze_support, set_executable, set_forkserver_preload,
     set_forkserver_preload_with, set_start_method, start_method,
 };
 pub use error::{Error, ErrorKind, Result};

@@ -2,6 +2,7 @@
 
 use crate::codec::CodecError;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Result of the operations of this crate.
@@ -61,6 +62,15 @@ pub enum Error {
     ForkServerLost {
         /// Process id of the second server.
         pid: i32,
+    },
+
+    /// The program that was named for new processes is not this one.
+    #[error("`{}` is {what}: a new process must run the very build that starts it", path.display())]
+    AnotherProgram {
+        /// What was named.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
     },
 
     /// The fork server runs already, and what is asked for concerns its beginning.

@@ -46,6 +46,7 @@ pub use identity::{Identity, Origin, identity, origin};
 pub use method::{StartMethod, UnknownStartMethod};
 pub use outcome::Reply;
 pub use recipe::Recipe;
+pub use spawn::set_executable;
 pub use task::{ReplyForm, Results, TaskEntry, TaskId, item_task, read_reply, task_of, tuple_task};
 
 use crate::child::{About, Child};

@@ -47,6 +47,7 @@ fn kind_of(error: &IpcError) -> ErrorKind {
             ErrorKind::NotSupported { method, reason: reason.clone() }
         }
         IpcError::NotInMainImage { .. } => ErrorKind::NotInMainImage { reason: error.to_string() },
+        IpcError::AnotherProgram { path, what } => ErrorKind::AnotherProgram { path: path.clone(), what },
         IpcError::ForkServerRuns { pid } => ErrorKind::ForkServerRuns { server: *pid },
         IpcError::PreloadFailed { reason } => ErrorKind::PreloadFailed { reason: reason.clone() },
         IpcError::ForeignChild { name, creator } => {

@@ -30,6 +30,7 @@ mod exit;
 mod hygiene;
 mod library;
 mod logging;
+mod odd_parents;
 mod pipe;
 mod pool;
 mod pool_death;

@@ -5,7 +5,10 @@
 
 use nix::libc::{self, c_char, c_int, c_void};
 use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
 /// A constructor as the loader calls it: the arguments are those of `main` on glibc.
@@ -64,13 +67,11 @@ impl Image {
         for header in headers {
             let start = base.wrapping_add(header.p_vaddr as usize);
             let range = start..start.wrapping_add(header.p_memsz as usize);
-            id.add(&header.p_type.to_le_bytes());
-            id.add(&header.p_vaddr.to_le_bytes());
-            id.add(&header.p_memsz.to_le_bytes());
+            id.add_header(header.p_type, header.p_vaddr, header.p_memsz);
             match header.p_type {
                 libc::PT_LOAD => self.segments.push(range),
                 libc::PT_DYNAMIC => self.constructors = constructors_of(base, range),
-                libc::PT_NOTE => id.add(build_id_of(range)),
+                libc::PT_NOTE => id.add(build_id_of(notes_at(range))),
                 _ => {}
             }
         }
@@ -130,10 +131,13 @@ fn constructors_of(base: usize, section: Range<usize>) -> Range<usize> {
     }
 }
 
-/// The bytes of the build id note in the notes at `section`; empty when there is none (elf(5), "Notes").
-fn build_id_of(section: Range<usize>) -> &'static [u8] {
+fn notes_at(section: Range<usize>) -> &'static [u8] {
     // SAFETY: PT_NOTE names a mapped, read-only range of the image, which is never unmapped.
-    let mut notes = unsafe { std::slice::from_raw_parts(section.start as *const u8, section.len()) };
+    unsafe { std::slice::from_raw_parts(section.start as *const u8, section.len()) }
+}
+
+/// The bytes of the build id among `notes`; empty when there is none (elf(5), "Notes").
+fn build_id_of(mut notes: &[u8]) -> &[u8] {
     while let Some((header, rest)) = notes.split_at_checked(12) {
         let word =
             |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
@@ -146,6 +150,51 @@ fn build_id_of(section: Range<usize>) -> &'static [u8] {
         notes = rest.get(start + len.next_multiple_of(4)..).unwrap_or(&[]);
     }
     &[]
+}
+
+/// The number that [`Image::id`] would be in a program that runs `file`; `None` if it is no 64-bit program of this system.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn id_of_file(file: &File) -> io::Result<Option<u64>> {
+    const HEADER: usize = 64;
+    const ENTRY: usize = 56;
+    /// Far more than any program has, so that a strange file costs no memory.
+    const MOST_NOTES: u64 = 1 << 20;
+    let read = |at: u64, len: usize| -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = vec![0; len];
+        match file.read_exact_at(&mut bytes, at) {
+            // It ends before, or no file has such a place.
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidInput) => {
+                Ok(None)
+            }
+            other => other.map(|()| Some(bytes)),
+        }
+    };
+    let Some(header) = read(0, HEADER)? else { return Ok(None) };
+    let short = |at: usize| usize::from(u16::from_ne_bytes([header[at], header[at + 1]]));
+    let (entry_size, count) = (short(54), short(56));
+    if !header.starts_with(b"\x7fELF\x02") || entry_size != ENTRY {
+        return Ok(None);
+    }
+    let Some(table) = read(long(&header, 32), count * ENTRY)? else { return Ok(None) };
+    let mut id = Fnv::new();
+    for entry in table.chunks_exact(ENTRY) {
+        let kind = u32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]);
+        let (at, size) = (long(entry, 8), long(entry, 40));
+        id.add_header(kind, long(entry, 16), size);
+        if kind == libc::PT_NOTE && size <= MOST_NOTES {
+            let Some(notes) = read(at, size as usize)? else { return Ok(None) };
+            id.add(build_id_of(&notes));
+        }
+    }
+    Ok(Some(id.0))
+}
+
+/// Eight bytes of an ELF structure as a number.
+fn long(bytes: &[u8], at: usize) -> u64 {
+    u64::from_ne_bytes(std::array::from_fn(|i| bytes[at + i]))
 }
 
 /// File name of the object that holds `address`, for error texts.
@@ -171,6 +220,13 @@ impl Fnv {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
+    /// What is in the program header of a file and in that of the same file in memory.
+    fn add_header(&mut self, kind: u32, address: u64, size: u64) {
+        self.add(&kind.to_le_bytes());
+        self.add(&address.to_le_bytes());
+        self.add(&size.to_le_bytes());
+    }
+
     fn add(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -191,6 +247,31 @@ mod tests {
         let foreign = libc::getpid as unsafe extern "C" fn() -> i32 as usize;
         assert_eq!(image.offset_of(foreign), None);
         assert!(object_holding(foreign).contains("libc"), "{}", object_holding(foreign));
+    }
+
+    #[test]
+    fn number_of_a_file_is_that_of_the_program_which_runs_it() {
+        let own = File::open("/proc/self/exe").unwrap();
+        assert_eq!(id_of_file(&own).unwrap(), Some(main_image().id()));
+        let other = File::open("/bin/sh").unwrap();
+        assert_ne!(id_of_file(&other).unwrap(), Some(main_image().id()));
+        let no_programs: [&[u8]; 4] = [b"", b"#!/bin/sh\n", b"\x7fELF\x02", &[0x7f; 4096]];
+        for bytes in no_programs {
+            let file = File::from(super::super::fd::sealed_memory(&[bytes]).unwrap());
+            assert_eq!(id_of_file(&file).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn hostile_program_headers_are_no_program() {
+        let mut own = vec![0; 4096];
+        File::open("/proc/self/exe").unwrap().read_exact_at(&mut own, 0).unwrap();
+        for at in (0..64).chain(own.len() - 64..own.len()) {
+            let mut bytes = own.clone();
+            bytes[at] ^= 0xff;
+            let file = File::from(super::super::fd::sealed_memory(&[&bytes]).unwrap());
+            let _ = id_of_file(&file).unwrap();
+        }
     }
 
     #[test]
