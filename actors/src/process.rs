@@ -5,7 +5,7 @@ use crate::runtime;
 use procession_ipc::child::{Child, ExitStatus};
 use procession_ipc::codec::Wire;
 use procession_ipc::start::target::Target;
-use procession_ipc::start::{self, Identity, Plan, Recipe, StartMethod, Started};
+use procession_ipc::start::{self, Identity, Plan, Recipe, StartMethod, Started, forkserver};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -59,7 +59,11 @@ pub(crate) fn start_recipe(recipe: &Recipe, options: &Options) -> Result<Started
     Ok(tell_start(recipe.start(&plan(options))?))
 }
 
-fn tell_start(started: Started) -> Started {
+fn tell_start(mut started: Started) -> Started {
+    if let Some(helper) = started.helper.take() {
+        // Without an actor that sees its end, the next start does.
+        let _ = runtime::watch(helper);
+    }
     let child = &started.child;
     let (name, pid, daemon) = (child.name(), child.pid(), child.is_daemon());
     tracing::debug!(target: TARGET, name, pid, daemon, "process started");
@@ -70,8 +74,21 @@ fn tell_start(started: Started) -> Started {
 pub(crate) fn tell_end(child: &Child, status: ExitStatus) {
     let (name, pid) = (child.name(), child.pid());
     match status {
+        // A fork server that ends is of interest when it is replaced, and that is told there.
+        _ if child.is_helper() => tracing::debug!(target: TARGET, name, pid, %status, "helper ended"),
         ExitStatus::Exited(_) => tracing::debug!(target: TARGET, name, pid, %status, "process ended"),
         _ => tracing::info!(target: TARGET, name, pid, %status, "process ended"),
+    }
+}
+
+/// Takes care of what a helper leaves behind that has ended: the children that a fork server had made ahead.
+async fn bury(helper: &Arc<Child>) {
+    loop {
+        match forkserver::bury(helper) {
+            // What cannot be watched is reaped by the next start.
+            Some(strays) => return strays.into_iter().for_each(|stray| drop(runtime::watch(stray))),
+            None => tokio::time::sleep(runtime::MOMENT).await,
+        }
     }
 }
 
@@ -126,7 +143,11 @@ impl Actor for ProcessActor {
                 match sentinel.get_ref().0.try_wait() {
                     Ok(None) => ready.clear_ready(),
                     Ok(Some(status)) => {
-                        tell_end(&sentinel.get_ref().0, status);
+                        let child = &sentinel.get_ref().0;
+                        tell_end(child, status);
+                        if child.is_helper() {
+                            bury(child).await;
+                        }
                         break;
                     }
                     // An error here is one of waitid(2) itself; whoever joins the child meets it again.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 /// How long a new process is left alone: many have ended, and were joined, before an actor for them would have started.
-const MOMENT: Duration = Duration::from_millis(5);
+pub(crate) const MOMENT: Duration = Duration::from_millis(5);
 
 /// Processes that were started and have no actor yet.
 static NEWCOMERS: Mutex<Vec<Arc<Child>>> = Mutex::new(Vec::new());
@@ -69,7 +69,8 @@ impl Actor for Root {
             RootMessage::Watch => drop(myself.send_after(MOMENT, || RootMessage::WatchNow)),
             RootMessage::WatchNow => {
                 for child in take_newcomers() {
-                    if let Ok(Some(status)) = child.try_wait() {
+                    // The end of a helper is more work than to be told.
+                    if let (false, Ok(Some(status))) = (child.is_helper(), child.try_wait()) {
                         tell_end(&child, status);
                         continue;
                     }

@@ -139,6 +139,12 @@ impl Child {
         self.about.daemon
     }
 
+    /// Whether it is a part of this library (the fork server, a child that it made ahead), which the program did not start.
+    #[must_use]
+    pub fn is_helper(&self) -> bool {
+        self.about.is_helper
+    }
+
     /// Process id of the process that started it.
     #[must_use]
     pub fn creator(&self) -> u32 {

@@ -75,6 +75,16 @@ pub struct Started {
     pub child: Arc<Child>,
     /// Where its result will arrive.
     pub reply: Reply,
+    /// A fork server that nobody watches yet; see [`forkserver::bury`].
+    pub helper: Option<Arc<Child>>,
+}
+
+/// A process that has been made, is in the table of children, and waits for its start message.
+struct Made {
+    child: Arc<Child>,
+    /// Our end of its start socket.
+    socket: OwnedFd,
+    helper: Option<Arc<Child>>,
 }
 
 /// Runs `f(args)` in a new process.
@@ -109,27 +119,32 @@ fn start_encoded(entry: u64, args: &[u8], mut handles: Vec<OwnedFd>, plan: &Plan
     let mut descriptors = prepared.handles;
     descriptors.append(&mut handles);
     let parcel = Parcel { kind: Kind::Start, bytes: message, handles: descriptors };
-    let (pid, pidfd, socket) = make_process(plan.method)?;
-    match parcel.send(&socket) {
+    let Identity { name, daemon, .. } = &plan.identity;
+    let mut kept = prepared.kept;
+    let made = make_process(plan.method, |pid, pidfd| {
+        let about = About { name: name.clone(), daemon: *daemon, is_helper: false };
+        Child::register(pid, pidfd, about, std::mem::take(&mut kept))
+    })?;
+    match parcel.send(&made.socket) {
         // A child that is gone already shows in its status; the reason is there, not in this send.
         Ok(()) | Err(Error::Disconnected) => {}
         Err(error) => return Err(error),
     }
-    let Identity { name, daemon, .. } = plan.identity.clone();
-    let child = Child::register(pid, pidfd, About { name, daemon, is_helper: false }, prepared.kept);
-    Ok(Started { child, reply: Reply::new(socket) })
+    Ok(Started { child: made.child, reply: Reply::new(made.socket), helper: made.helper })
 }
 
-fn make_process(plan: Option<StartMethod>) -> Result<(i32, OwnedFd, OwnedFd)> {
+/// Makes a process and enters it into the table of children, once.
+fn make_process(
+    plan: Option<StartMethod>,
+    mut enter: impl FnMut(i32, OwnedFd) -> Arc<Child>,
+) -> Result<Made> {
     let method = plan.unwrap_or_else(method::default);
-    let made = match method {
-        StartMethod::Spawn => spawn::process(entry::Role::Child, Vec::new()),
-        StartMethod::ForkServer => forkserver::process(),
-    };
-    match made {
-        Err(Error::NotSupported { .. }) if plan.is_none() && method::falls_back(method) => {
-            spawn::process(entry::Role::Child, Vec::new())
+    if method == StartMethod::ForkServer {
+        match forkserver::process(&mut enter) {
+            Err(Error::NotSupported { .. }) if plan.is_none() && method::falls_back(method) => {}
+            other => return other,
         }
-        other => other,
     }
+    let (pid, pidfd, socket) = spawn::process(entry::Role::Child, Vec::new())?;
+    Ok(Made { child: enter(pid, pidfd), socket, helper: None })
 }

@@ -172,6 +172,26 @@ fn killed_fork_server_costs_no_child_and_the_next_start_makes_another() {
     });
 }
 
+/// FB3: nobody has to start anything for what a killed fork server leaves behind to go.
+#[test]
+fn fork_server_killed_after_the_last_start_is_reaped_at_once() {
+    isolated(|| {
+        let context = Context::new(StartMethod::ForkServer);
+        for _ in 0..5 {
+            let process = start(&context, park_forever, ());
+            let running = process.pid().cast_signed();
+            let others = || children_of(own_pid()).into_iter().filter(|child| child.pid != running).count();
+            let server = fork_server(&process);
+            eventually("a child waits in the server", || others() == 2);
+            kill9(server);
+            eventually("only the process is left", || others() == 0);
+            assert!(!is_gone(running));
+            assert_eq!(run(&context, |x: u8| x, (1,)), 1);
+            process.kill().unwrap();
+        }
+    });
+}
+
 /// T23 (_TestProcess.test_forkserver_sigint).
 #[test]
 fn interrupted_fork_server_goes_on() {
@@ -228,8 +248,7 @@ fn starts_go_on_while_fork_servers_are_killed() {
             done.store(true, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(sums, [0, 300, 600, 900]);
         });
-        eventually("a later start reaps a server that was killed after the last one", || {
-            start_patiently(context, 0);
+        eventually("what was killed after the last start is reaped", || {
             !children_of(own_pid()).iter().any(|child| child.state == 'Z')
         });
     });

@@ -22,7 +22,7 @@ pub(super) struct Living {
 impl Living {
     /// Starts a process.
     pub(super) fn start(start: &Start, options: &Options) -> Result<Self> {
-        let (Started { child, reply }, line) = match start {
+        let (Started { child, reply, .. }, line) = match start {
             Start::Process(recipe) => (start_recipe(recipe, options)?, None),
             Start::Supervisor(tree) => nested::start(tree, options)?,
         };

@@ -9,6 +9,11 @@
 //!
 //! The server ends when its socket does, which is when we end; so does the child that waits. If the server was killed,
 //! the next start makes a new one. No start message has been sent to a child that we do not know, so nothing runs twice.
+//! What a dead server leaves behind is taken care of by whoever sees it first: the next start, or who watches the server
+//! and calls [`bury`].
+//!
+//! Invariant: a child that is taken is in the table of children before the lock of the slot is given back. So what has the
+//! server's name and is not in the table is nobody's.
 //! When user or groups of this process have changed, the next start makes a new one too: nothing that we start may have
 //! rights that we gave up.
 
@@ -19,9 +24,10 @@ use super::entry::Role;
 use super::parcel::{Kind, Parcel};
 use super::{StartMethod, preload, spawn, surroundings};
 use crate::child::{About, Child};
-use crate::sys::fd::is_hung_up;
+use crate::sys::fd::{is_hung_up, wait_readable};
 use crate::sys::process::{
-    Cloned, Disposition, clone_sibling, pidfd_open, set_disposition, take_status, thread_id_address,
+    Cloned, Disposition, children_named, clone_sibling, pidfd_open, set_disposition, take_status,
+    thread_id_address,
 };
 use crate::sys::rights::Credentials;
 use crate::sys::socket::{packet_pair, peer};
@@ -29,14 +35,15 @@ use crate::{Error, Result, unwind};
 use nix::libc;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 use tracing::info;
 
 /// Name of the server and of the child that waits, as process lists show it.
 const NAME: &CStr = c"procession-fork";
 
-/// How long a start waits for a child to leave that the dead server had made.
+/// How long a start waits for the children to leave that a dead server had made.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The server of this process.
@@ -49,6 +56,8 @@ struct Server {
     socket: OwnedFd,
     /// Our end of the start socket of the child that is being made.
     next: Option<OwnedFd>,
+    /// Whether somebody has been given it to watch.
+    is_watched: bool,
 }
 
 /// A process that was made for us: its pid, its pidfd and our end of its start socket.
@@ -56,34 +65,57 @@ type Made = (i32, OwnedFd, OwnedFd);
 
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 
-/// Takes the child that waits, or has the server make one.
-pub(super) fn process() -> Result<Made> {
-    let mut slot = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+/// The process that the last server was made by: a further one takes the place of a lost one.
+static SERVED: AtomicU32 = AtomicU32::new(0);
+
+fn lock() -> MutexGuard<'static, Option<Server>> {
+    SERVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the child that waits, or has the server make one, and has it entered into the table of children.
+pub(super) fn process(enter: impl FnOnce(i32, OwnedFd) -> Arc<Child>) -> Result<super::Made> {
+    let mut slot = lock();
     let own = std::process::id();
     let credentials = Credentials::current().map_err(|e| Error::os("read user and groups", e))?;
-    if let Some(server) = slot.as_mut().filter(|s| s.owner == own && s.credentials == credentials) {
-        match server.take() {
-            Err(Error::Disconnected) => {}
-            other => return other,
+    let mut is_restart = false;
+    let usable = slot.as_mut().filter(|server| server.owner == own && server.credentials == credentials);
+    let (pid, pidfd, socket) = match usable.map_or(Err(Error::Disconnected), Server::take) {
+        Err(Error::Disconnected) => {
+            if let Some(server) = slot.take().filter(|server| server.owner == own) {
+                server.retire();
+            }
+            let server = slot.insert(launch(credentials)?);
+            is_restart = SERVED.swap(own, Ordering::Relaxed) == own;
+            server.take().map_err(|error| match error {
+                Error::Disconnected => Error::ForkServerLost { pid: server.child.pid() },
+                other => other,
+            })?
         }
-    }
-    let before = slot.take().filter(|server| server.owner == own);
-    let is_restart = before.is_some();
-    if let Some(server) = before {
-        server.retire();
-        reap_strays();
-    }
-    let server = slot.insert(launch(credentials)?);
-    let made = server.take().map_err(|error| match error {
-        Error::Disconnected => Error::ForkServerLost { pid: server.child.pid() },
-        other => other,
-    });
+        other => other?,
+    };
+    let child = enter(pid, pidfd);
+    let newcomer = slot.as_mut().and_then(Server::newcomer);
     // A subscriber may start processes too.
     drop(slot);
     if is_restart {
         info!(target: "procession::forkserver", "the fork server was replaced");
     }
-    made
+    Ok(super::Made { child, socket, helper: newcomer })
+}
+
+/// Takes care of what `server` leaves behind, if it is a fork server that has ended: nothing is asked of it any more, and
+/// the children that it had made are told to leave. They are given to the caller, who reaps them.
+///
+/// Never waits: `None` while a start is using the servers. Then it has to be tried again.
+#[must_use]
+pub fn bury(server: &Arc<Child>) -> Option<Vec<Arc<Child>>> {
+    let mut slot = match SERVER.try_lock() {
+        Ok(slot) => slot,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return None,
+    };
+    let dead = slot.take_if(|current| Arc::ptr_eq(&current.child, server) && !server.is_alive());
+    Some(dead.map(Server::strays).unwrap_or_default())
 }
 
 impl Server {
@@ -112,13 +144,38 @@ impl Server {
         Ok(ours)
     }
 
-    /// Ends the server, if it is not dead already, and the child that waits.
-    fn retire(mut self) {
-        let Ok((pid, pidfd)) = self.delivered() else { return };
-        let child = Child::register(pid, pidfd, About::helper("unused child"), Vec::new());
+    /// The server, for the first who asks.
+    fn newcomer(&mut self) -> Option<Arc<Child>> {
+        let was_watched = std::mem::replace(&mut self.is_watched, true);
+        (!was_watched).then(|| Arc::clone(&self.child))
+    }
+
+    /// Ends the server, if it is not dead already, and waits a while for the children that it had made.
+    fn retire(self) {
+        let deadline = Instant::now() + PATIENCE;
+        for stray in self.strays() {
+            // If it takes its time, a later start reaps it.
+            let _ = stray.wait(Some(deadline));
+        }
+    }
+
+    /// Ends the server, if it is not dead already, and tells the children that it had made to leave: their start sockets
+    /// end. There may be some that it had not told of: they have its name, and nobody else's child has.
+    fn strays(mut self) -> Vec<Arc<Child>> {
+        let unused = |pid, pidfd| Child::register(pid, pidfd, About::helper("unused child"), Vec::new());
+        // All that a dead one has said lies there already.
+        let has_answer = self.child.is_alive()
+            || wait_readable(self.socket.as_fd(), Some(Instant::now())).unwrap_or(false);
+        let told = if has_answer { self.delivered().ok() } else { None };
+        let mut strays: Vec<_> = told.map(|(pid, pidfd)| unused(pid, pidfd)).into_iter().collect();
         self.next = None;
-        // It leaves when its start socket ends. If it takes its time, a later start reaps it.
-        let _ = child.wait(Some(Instant::now() + PATIENCE));
+        for pid in children_named(NAME) {
+            let Ok(pidfd) = pidfd_open(pid) else { continue };
+            if !crate::child::is_known(pid) {
+                strays.push(unused(pid, pidfd));
+            }
+        }
+        strays
     }
 
     /// Waits for the child that was asked for.
@@ -137,8 +194,7 @@ impl Server {
 /// Process id of the running server, for tests that kill it and for people who look at a process list.
 #[must_use]
 pub fn pid() -> Option<i32> {
-    let slot = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
-    slot.as_ref().filter(|server| server.owner == std::process::id()).map(|server| server.child.pid())
+    lock().as_ref().filter(|server| server.owner == std::process::id()).map(|server| server.child.pid())
 }
 
 fn launch(credentials: Credentials) -> Result<Server> {
@@ -152,7 +208,10 @@ fn launch(credentials: Credentials) -> Result<Server> {
     };
     let reason = || String::from_utf8_lossy(&hello.bytes).into_owned();
     match hello.kind {
-        Kind::Done => Ok(Server { owner: std::process::id(), credentials, child, socket, next: None }),
+        Kind::Done => {
+            let owner = std::process::id();
+            Ok(Server { owner, credentials, child, socket, next: None, is_watched: false })
+        }
         Kind::Failure => Err(Error::PreloadFailed { reason: reason() }),
         _ => Err(Error::NotSupported { method: "forkserver", reason: reason() }),
     }
@@ -171,26 +230,13 @@ fn lost_at_start(server: &Child) -> Result<Error> {
 
 /// Does something that a server which runs already would not notice.
 pub(super) fn unless_started(change: impl FnOnce()) -> Result<()> {
-    let slot = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    let slot = lock();
     match slot.as_ref().filter(|server| server.owner == std::process::id()) {
         Some(server) => Err(Error::ForkServerRuns { pid: server.child.pid() }),
         None => {
             change();
             Ok(())
         }
-    }
-}
-
-/// Reaps children that a dead server had made and not told of: they have its name, and nobody else's child has.
-fn reap_strays() {
-    for pid in crate::sys::process::children_named(NAME) {
-        let Ok(pidfd) = pidfd_open(pid) else { continue };
-        if crate::child::is_known(pid) {
-            continue;
-        }
-        let child = Child::register(pid, pidfd, About::helper("unused child"), Vec::new());
-        // It leaves when its start socket ends. If it takes its time, a later start reaps it.
-        let _ = child.wait(Some(Instant::now() + PATIENCE));
     }
 }
 

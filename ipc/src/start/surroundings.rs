@@ -176,7 +176,7 @@ mod tests {
     fn variables_of_a_child() -> (Option<String>, usize) {
         let identity = Identity { name: "child".to_owned(), path: vec![1], daemon: true };
         let plan = Plan { method: Some(StartMethod::ForkServer), identity, armed: true };
-        let Started { child, reply } = start(variables, &(), &plan).unwrap();
+        let Started { child, reply, .. } = start(variables, &(), &plan).unwrap();
         child.wait(None).unwrap();
         reply.take().unwrap().unwrap().unwrap()
     }
