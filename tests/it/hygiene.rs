@@ -1,12 +1,13 @@
 //! What is left of a family when its head is killed, leaves, or starts a thousand children: nothing.
 
-use std::{collections::HashSet, os::unix::process::parent_id, thread, time::Duration};
+use std::{collections::HashSet, os::unix::process::parent_id, process::Command, thread, time::Duration};
 
 use procession::{Connection, Context, ErrorKind, Orphan, Pool, Process, StartMethod, pipe};
 
 use crate::family::{contexts, park_forever, run, start};
 use crate::support::{
-    Options, children_of, eventually, fd_count, fd_table, is_gone, isolated, isolated_with, kill9, own_pid,
+    Options, children_of, eventually, fd_count, fd_table, fd_table_of, is_gone, isolated, isolated_with,
+    kill9, own_pid,
 };
 
 /// Starts armed children and a pool, tells their pids, and waits to be killed.
@@ -169,6 +170,35 @@ fn killed_fork_server_costs_no_child_and_the_next_start_makes_another() {
                 process.result().unwrap();
             }
         }
+    });
+}
+
+#[test]
+fn fork_server_that_cannot_copy_itself_says_so_each_time() {
+    isolated(|| {
+        let context = Context::new(StartMethod::ForkServer);
+        let process = start(&context, park_forever, ());
+        let server = fork_server(&process);
+        let limit = |descriptors: usize| {
+            let limit = format!("--nofile={descriptors}:");
+            let prlimit = Command::new("prlimit").args(["--pid", &server.to_string(), &limit]).status();
+            assert!(prlimit.unwrap().success());
+        };
+        let used: HashSet<i32> = fd_table_of(server).into_iter().map(|(fd, _)| fd).collect();
+        let free = (0..).filter(|fd| !used.contains(fd)).nth(1).unwrap();
+        // Room for the socket of a child, but not for its pidfd.
+        limit(usize::try_from(free).unwrap());
+        eventually("the child that waited is used up", || {
+            Process::builder(|| ()).context(&context).start().is_err()
+        });
+        for _ in 0..3 {
+            let error = Process::builder(|| ()).context(&context).start().unwrap_err();
+            assert!(error.to_string().contains("fork server"), "{error}");
+        }
+        limit(100);
+        assert_eq!(run(&context, |x: u8| x, (1,)), 1);
+        assert_eq!(fork_server(&process), server);
+        process.kill().unwrap();
     });
 }
 

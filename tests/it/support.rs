@@ -46,7 +46,7 @@ use nix::{
     unistd::Pid,
 };
 
-pub use procfs::{ProcessState, children_of, descendants_of, process};
+pub use procfs::{ProcessState, children_of, descendants_of, fd_table as fd_table_of, process};
 pub use program::{file as example_file, outputs, printed};
 
 /// `warden` or `body`; the outer process has none.

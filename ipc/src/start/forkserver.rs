@@ -124,8 +124,10 @@ impl Server {
             if self.next.is_none() {
                 self.next = Some(self.order()?);
             }
-            let (pid, pidfd) = self.delivered()?;
-            let Some(next) = self.next.take() else { return Err(Error::Disconnected) };
+            // Also a refusal is the answer to this order, and no other will come.
+            let (delivered, next) = (self.delivered(), self.next.take());
+            let (pid, pidfd) = delivered?;
+            let Some(next) = next else { return Err(Error::Disconnected) };
             // A failure shows at the next start.
             self.next = self.order().ok();
             // The one that waited may have been killed meanwhile, by whoever.
@@ -164,8 +166,8 @@ impl Server {
     fn strays(mut self) -> Vec<Arc<Child>> {
         let unused = |pid, pidfd| Child::register(pid, pidfd, About::helper("unused child"), Vec::new());
         // All that a dead one has said lies there already.
-        let has_answer = self.child.is_alive()
-            || wait_readable(self.socket.as_fd(), Some(Instant::now())).unwrap_or(false);
+        let answers = || wait_readable(self.socket.as_fd(), Some(Instant::now())).unwrap_or(false);
+        let has_answer = self.next.is_some() && (self.child.is_alive() || answers());
         let told = if has_answer { self.delivered().ok() } else { None };
         let mut strays: Vec<_> = told.map(|(pid, pidfd)| unused(pid, pidfd)).into_iter().collect();
         self.next = None;
