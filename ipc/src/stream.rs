@@ -1,11 +1,14 @@
 //! Byte streams between two processes, and waiting for many of them: what a pool's data path is made of.
 //!
-//! A [`Stream`] has no frames; its users bring their own, with an [`Inbox`] to find them in. The end of the stream and a reset are one thing here: the other
+//! A [`Stream`] has no frames; its users bring their own, with an [`Inbox`] to find them in and an
+//! [`Unsent`] for what is not taken at once. The end of the stream and a reset are one thing here: the other
 //! process is gone and everything that it sent before has been read.
 
 mod inbox;
+mod unsent;
 
 pub use inbox::{Garbage, Inbox, MAX_LENGTH, WORD, whole_frame, word};
+pub use unsent::{Unsent, Written};
 
 use crate::codec::HandleFd;
 use crate::spin::Spin;
@@ -17,7 +20,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// One end of a byte stream; travels to another process as its descriptor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +35,15 @@ impl Stream {
     pub fn pair() -> Result<(Self, Self)> {
         let (a, b) = stream_pair().map_err(|e| Error::os("open a socket pair", e))?;
         Ok((Self(a.into()), Self(b.into())))
+    }
+
+    /// Another descriptor of the same end.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(self.as_fd().try_clone_to_owned()?.into())
     }
 
     /// Waits for bytes, looking a few times before it sleeps; 0 is the end.
@@ -120,6 +132,13 @@ impl From<OwnedFd> for Stream {
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// What the layers with a runtime ask for.
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

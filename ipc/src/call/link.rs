@@ -303,7 +303,7 @@ impl Link {
     }
 
     /// Moves what can be moved now: what the thread does when the socket is ready.
-    pub(super) fn serve(&self) {
+    pub(super) fn serve(self: &Arc<Self>) {
         lock(&self.out).flush(&self.stream);
         if lock(&self.state).lead == Lead::Thread {
             self.read(&mut lock(&self.reading), |stream, into, _| {
@@ -314,7 +314,7 @@ impl Link {
 
     /// Reads once, by `read`, and gives out what came.
     fn read(
-        &self,
+        self: &Arc<Self>,
         reading: &mut Reading,
         read: impl FnOnce(&Stream, &mut [u8], &mut Spin) -> io::Result<usize>,
     ) {
@@ -334,7 +334,7 @@ impl Link {
     }
 
     /// Goes on with the handshake, if it is not over.
-    fn shake_hands(&self, reading: &mut Reading) -> Result<(), Loss> {
+    fn shake_hands(self: &Arc<Self>, reading: &mut Reading) -> Result<(), Loss> {
         while let Some(handshake) = &mut reading.handshake {
             let message = auth::next_message(reading.inbox.bytes()).map_err(|_| Loss::Malformed)?;
             let Some((message, used)) = message else { return Ok(()) };
@@ -344,7 +344,13 @@ impl Link {
             match received {
                 Ok(true) => {
                     reading.handshake = None;
-                    lock(&self.out).release(&self.stream);
+                    let mut out = lock(&self.out);
+                    out.release(&self.stream);
+                    let has_unsent = out.has_unsent();
+                    drop(out);
+                    if has_unsent && thread::engage(self).is_err() {
+                        return Err(Loss::Died);
+                    }
                 }
                 Ok(false) => {}
                 Err(Error::NotAuthenticated) => return Err(Loss::NotAuthenticated),

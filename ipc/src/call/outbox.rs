@@ -1,26 +1,18 @@
 //! What is on its way out over one connection.
 
 use super::frame::finish_request;
-use crate::stream::Stream;
+use crate::stream::{Stream, Unsent, Written};
 
 /// Most bytes that may wait for an actor that does not read before further calls are refused: 64 MiB.
 pub(super) const MAX_UNSENT: usize = 64 << 20;
 
-/// Most that one write offers, so that nobody holds the lock for long.
-const CHUNK: usize = 256 * 1024;
-
-/// A buffer that grew beyond this is given back when it is empty.
-const KEEP: usize = 1 << 20;
-
-/// Requests that the socket has not taken yet, in order.
+/// Requests that the socket has not taken yet.
 #[derive(Debug)]
 pub(super) struct Outbox {
     next_id: u64,
     /// Requests that must wait until the other side has proved that it knows the key; `None` once it has.
     held: Option<Vec<u8>>,
-    bytes: Vec<u8>,
-    /// How many of `bytes` are sent.
-    start: usize,
+    unsent: Unsent,
     /// Nothing more can be sent.
     shut: bool,
 }
@@ -40,7 +32,7 @@ pub(super) enum Sent {
 
 impl Outbox {
     pub(super) fn new() -> Self {
-        Self { next_id: 0, held: Some(Vec::new()), bytes: Vec::new(), start: 0, shut: false }
+        Self { next_id: 0, held: Some(Vec::new()), unsent: Unsent::default(), shut: false }
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -52,7 +44,7 @@ impl Outbox {
         if self.shut {
             return Sent::Gone;
         }
-        if self.waiting() >= MAX_UNSENT {
+        if self.unsent.len() + self.held.as_ref().map_or(0, Vec::len) >= MAX_UNSENT {
             return Sent::Full;
         }
         finish_request(frame, self.next_id);
@@ -61,61 +53,41 @@ impl Outbox {
             held.extend_from_slice(frame);
             return Sent::Done;
         }
-        if self.has_unsent() {
-            self.bytes.extend_from_slice(frame);
-            return Sent::Done;
-        }
-        match stream.try_write(frame) {
-            Ok(Some(0)) | Err(_) => {
+        let is_first = self.unsent.is_empty();
+        match self.unsent.send(frame, stream) {
+            Ok(Written::Part | Written::Blocked) if is_first => Sent::Waits,
+            Ok(Written::Part | Written::Blocked | Written::All) => Sent::Done,
+            Ok(Written::Gone) | Err(_) => {
                 self.shut();
                 Sent::Gone
-            }
-            Ok(Some(count)) if count == frame.len() => Sent::Done,
-            partly => {
-                let count = partly.ok().flatten().unwrap_or(0);
-                self.bytes.extend_from_slice(&frame[count..]);
-                Sent::Waits
             }
         }
     }
 
     /// Sends what the handshake says, ahead of all requests.
     pub(super) fn send_ahead(&mut self, message: &[u8], stream: &Stream) {
-        self.bytes.extend_from_slice(message);
+        self.unsent.push(message);
         self.flush(stream);
     }
 
     /// Lets the requests go that waited for the handshake.
     pub(super) fn release(&mut self, stream: &Stream) {
         if let Some(held) = self.held.take() {
-            self.bytes.extend_from_slice(&held);
+            self.unsent.push(&held);
             self.flush(stream);
         }
     }
 
     /// Writes what the socket takes in one go.
     pub(super) fn flush(&mut self, stream: &Stream) {
-        let waiting = &self.bytes[self.start..];
-        if waiting.is_empty() {
-            return;
-        }
-        match stream.try_write(&waiting[..waiting.len().min(CHUNK)]) {
-            Ok(Some(0)) | Err(_) => self.shut(),
-            Ok(count) => self.start += count.unwrap_or(0),
-        }
-        if !self.has_unsent() {
-            self.start = 0;
-            self.bytes.clear();
-            self.bytes.shrink_to(KEEP);
-        } else if self.start >= KEEP && self.start * 2 >= self.bytes.len() {
-            self.bytes.drain(..self.start);
-            self.start = 0;
+        if matches!(self.unsent.write(stream), Ok(Written::Gone) | Err(_)) {
+            self.shut();
         }
     }
 
     /// Whether the socket must take more.
     pub(super) fn has_unsent(&self) -> bool {
-        self.start < self.bytes.len()
+        !self.unsent.is_empty()
     }
 
     /// Whether requests wait for the handshake.
@@ -123,14 +95,10 @@ impl Outbox {
         self.held.as_ref().is_some_and(|held| !held.is_empty())
     }
 
-    pub(super) fn waiting(&self) -> usize {
-        self.bytes.len() - self.start + self.held.as_ref().map_or(0, Vec::len)
-    }
-
     /// Gives up: what waits will never be sent. Replies may still be there to read.
     pub(super) fn shut(&mut self) {
         self.shut = true;
         self.held = None;
-        (self.bytes, self.start) = (Vec::new(), 0);
+        self.unsent = Unsent::default();
     }
 }
