@@ -28,24 +28,24 @@ pub mod target;
 mod bootstrap;
 mod descriptor;
 mod entry;
-mod function;
 mod identity;
 mod key;
 mod lifeline;
 mod logging;
 mod parcel;
 mod recipe;
+mod script;
 mod spawn;
 mod step;
 mod surroundings;
 mod task;
 
 pub use descriptor::assert_inside_main_image;
-pub use function::Function;
 pub use identity::{Identity, Origin, identity, origin};
 pub use method::{StartMethod, UnknownStartMethod};
 pub use outcome::Reply;
 pub use recipe::Recipe;
+pub use script::{Role, Script};
 pub use spawn::set_executable;
 pub use task::{ReplyForm, Results, TaskEntry, TaskId, item_task, read_reply, task_of, tuple_task};
 

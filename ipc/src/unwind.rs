@@ -70,10 +70,6 @@ fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
 /// The report of the panic.
 pub fn catch<T>(body: impl FnOnce() -> T) -> Result<T, PanicReport> {
     std::panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
-        let payload = match payload.downcast::<PanicReport>() {
-            Ok(report) => return *report,
-            Err(payload) => payload,
-        };
         let noted = NOTE.with(|note| note.borrow_mut().take());
         noted.unwrap_or_else(|| PanicReport {
             message: message_of(&*payload),
@@ -81,11 +77,6 @@ pub fn catch<T>(body: impl FnOnce() -> T) -> Result<T, PanicReport> {
             backtrace: None,
         })
     })
-}
-
-/// Goes on with a panic that [`catch`] caught, perhaps on another thread. The hook has had its say and does not run again.
-pub fn resume(report: PanicReport) -> ! {
-    std::panic::resume_unwind(Box::new(report))
 }
 
 #[cfg(test)]
@@ -98,14 +89,6 @@ mod tests {
         let report = catch(|| panic!("seven {}", 7)).unwrap_err();
         assert_eq!(report.message, "seven 7");
         assert!(report.location.unwrap().contains("unwind.rs"));
-    }
-
-    #[test]
-    fn a_panic_can_go_on_where_another_thread_stopped() {
-        install_hook();
-        let report = std::thread::spawn(|| catch(|| panic!("first")).unwrap_err()).join().unwrap();
-        let copy = report.clone();
-        assert_eq!(catch(move || resume(report)).unwrap_err(), copy);
     }
 
     #[test]

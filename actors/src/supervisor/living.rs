@@ -57,6 +57,6 @@ impl Living {
 
     /// How it ended, for people: what it said about its failure, or its status.
     pub(super) fn story(&self) -> String {
-        self.reply.take_failure().map_or_else(|| self.status().to_string(), |failure| failure.to_string())
+        self.reply.failure().map_or_else(|| self.status().to_string(), |failure| failure.to_string())
     }
 }

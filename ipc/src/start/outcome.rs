@@ -7,7 +7,7 @@ use crate::unwind::{PanicReport, catch};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Why a function in another process gave no value. It travels as data, so it never fails to arrive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -82,20 +82,29 @@ impl Outcome {
     }
 }
 
-/// The parent's end of a start socket: where the result of one child arrives.
+/// The parent's end of a start socket: where the result of one child arrives. Copies share it.
+#[derive(Debug, Clone)]
+pub struct Reply(Arc<Mutex<Arrival>>);
+
+/// Where the result is. It arrives at most once.
 #[derive(Debug)]
-pub struct Reply {
-    socket: Mutex<Option<OwnedFd>>,
+enum Arrival {
+    /// In the socket, if it is there yet.
+    Awaited(OwnedFd),
+    /// Here, since somebody looked at it.
+    Here(Parcel),
+    /// With whoever took it.
+    Taken,
 }
 
 impl Reply {
     pub(super) fn new(socket: OwnedFd) -> Self {
-        Self { socket: Mutex::new(Some(socket)) }
+        Self(Arc::new(Mutex::new(Arrival::Awaited(socket))))
     }
 
     /// Gives up the result, and the descriptor with it.
     pub fn close(&self) {
-        drop(self.socket.lock().unwrap_or_else(PoisonError::into_inner).take());
+        *self.arrival() = Arrival::Taken;
     }
 
     /// Takes the result that a child which has ended left behind.
@@ -106,8 +115,12 @@ impl Reply {
     ///
     /// The outer error: bytes that are not a result of type `R`. The inner one: why the function gave no value.
     pub fn take<R: Wire>(&self) -> Result<Option<Result<R, Failure>>> {
-        let Some(socket) = self.take_socket() else { return Ok(None) };
-        let Some(parcel) = Parcel::try_receive(&socket)? else { return Ok(None) };
+        let parcel = match std::mem::replace(&mut *self.arrival(), Arrival::Taken) {
+            Arrival::Awaited(socket) => Parcel::try_receive(&socket)?,
+            Arrival::Here(parcel) => Some(parcel),
+            Arrival::Taken => None,
+        };
+        let Some(parcel) = parcel else { return Ok(None) };
         match parcel.kind {
             Kind::Value => Ok(Some(Ok(read_value(&parcel.bytes, parcel.handles)?))),
             Kind::Failure => Ok(Some(Err(codec::decode(&parcel.bytes)?))),
@@ -115,17 +128,23 @@ impl Reply {
         }
     }
 
-    /// What a process that has ended left behind instead of a result, for who wants no result.
-    ///
-    /// `None` when it left a result, or nothing, or the result was taken.
+    /// Why a child that has ended gave no value, as far as it could say; takes nothing.
     #[must_use]
-    pub fn take_failure(&self) -> Option<Failure> {
-        let parcel = Parcel::try_receive(&self.take_socket()?).ok().flatten()?;
-        if parcel.kind == Kind::Failure { codec::decode(&parcel.bytes).ok() } else { None }
+    pub fn failure(&self) -> Option<Failure> {
+        let mut arrival = self.arrival();
+        if let Arrival::Awaited(socket) = &*arrival
+            && let Ok(Some(parcel)) = Parcel::try_receive(socket)
+        {
+            *arrival = Arrival::Here(parcel);
+        }
+        match &*arrival {
+            Arrival::Here(parcel) if parcel.kind == Kind::Failure => codec::decode(&parcel.bytes).ok(),
+            _ => None,
+        }
     }
 
-    fn take_socket(&self) -> Option<OwnedFd> {
-        self.socket.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn arrival(&self) -> MutexGuard<'_, Arrival> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,8 +9,8 @@ use super::{Plan, Started, encode, start_encoded};
 use crate::codec::{HandleFd, Wire};
 use crate::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_bytes::ByteBuf;
-use std::os::fd::AsFd;
+use serde_bytes::{ByteBuf, Bytes};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// A function with its arguments, ready to be started again and again. A clone shares them.
@@ -39,8 +39,18 @@ impl Recipe {
     {
         const { assert_target::<F>() };
         let (entry, args, handles) = encode(f, args)?;
+        Ok(Self::of_parts(entry, args, handles))
+    }
+
+    pub(super) fn of_parts(entry: u64, args: Vec<u8>, handles: Vec<OwnedFd>) -> Self {
         let handles = handles.into_iter().map(HandleFd::from).collect();
-        Ok(Self(Arc::new(Parts { entry, args: ByteBuf::from(args), handles })))
+        Self(Arc::new(Parts { entry, args: ByteBuf::from(args), handles }))
+    }
+
+    /// The offset of the function's descriptor, its arguments and the descriptors in them.
+    pub(super) fn parts(&self) -> (u64, &Bytes, &[HandleFd]) {
+        let Parts { entry, args, handles } = &*self.0;
+        (*entry, Bytes::new(args), handles)
     }
 
     /// Starts a process that runs it.

@@ -244,13 +244,8 @@ where
     }
 }
 
-/// Calls `F`, in a process that was started for something else, with arguments that [`Target::encode`] encoded. A panic
-/// of the function passes through.
-///
-/// # Errors
-///
-/// The arguments cannot be decoded.
-pub fn call_encoded<F, A, M>(args: &'static [u8], handles: Vec<OwnedFd>) -> Result<F::Output, Failure>
+/// Calls `F` with arguments that [`Target::encode`] encoded. A panic of the function passes through.
+pub(super) fn call_encoded<F, A, M>(args: &'static [u8], handles: Vec<OwnedFd>) -> Result<F::Output, Failure>
 where
     F: Target<A, M>,
 {
