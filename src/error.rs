@@ -300,6 +300,32 @@ pub enum ErrorKind {
     #[error("{}", IpcError::SubscriberInstalled)]
     SubscriberInstalled,
 
+    /// The actor's process is gone. A call in flight may have been carried out.
+    #[error("failed: the actor's process {}", .reason.as_deref().unwrap_or("is gone"))]
+    ActorDied {
+        /// How it ended, where this process can know.
+        reason: Option<String>,
+    },
+
+    /// The actor was stopped before it carried the call out.
+    #[error("failed: the actor was stopped")]
+    ActorStopped,
+
+    /// The method returned an error, which is the [source](std::error::Error::source).
+    #[error("returned an error: {reason}")]
+    MethodFailed {
+        /// The error's text.
+        reason: String,
+    },
+
+    /// More calls wait for the actor than this process keeps for it.
+    #[error("failed: too much waits for the actor already")]
+    ActorOverloaded,
+
+    /// The other process does not have the same key.
+    #[error("the other process does not have the same key: do both belong to one family of processes?")]
+    NotAuthenticated,
+
     /// The start method cannot work here.
     #[error("start method `{method}` is not supported here: {reason}")]
     NotSupported {
@@ -364,6 +390,17 @@ impl Error {
 
     pub(crate) fn new(kind: ErrorKind) -> Self {
         Self(Box::new(Parts { kind, process: None, pid: None, task: None, index: None, source: None }))
+    }
+
+    /// What happened to a call of an actor's method.
+    pub(crate) fn of_call(
+        kind: ErrorKind,
+        method: &'static str,
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        let mut error = Self::new(kind);
+        (error.0.task, error.0.source) = (Some(method), source);
+        error
     }
 
     pub(crate) fn of_process(kind: ErrorKind, name: &str, pid: i32, task: Option<&'static str>) -> Self {

@@ -41,6 +41,7 @@
     reason = "verbs take their arguments as a tuple by value, as Python's do"
 )]
 
+mod actor;
 mod connection;
 mod context;
 mod error;
@@ -53,6 +54,7 @@ mod progress;
 mod repr;
 mod supervisor;
 
+pub use actor::{ActorBuilder, ActorProcess, Call, CallError, NoError};
 pub use connection::{Connection, pipe};
 pub use context::{
     Context, OnPreloadError, StartMethod, UnknownStartMethod, all_start_methods, cpu_count,
@@ -70,7 +72,18 @@ pub use supervisor::{
     Supervisor, SupervisorBuilder,
 };
 
+pub use procession_actors::actor::{Actor, Proxy};
 pub use procession_ipc::child::ExitStatus;
 pub use procession_ipc::codec::Wire;
 #[doc(hidden)]
 pub use procession_ipc::start::target::{Arg, ByRef, BySlice, ByValue, Target, TaskArg, TaskTarget};
+pub use procession_macros::actor;
+
+/// What the code that `#[procession::actor]` generates names. No promise of any kind.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::actor::generated::{ResultLike, call, call_async};
+    pub use procession_actors::actor::Reply;
+    pub use procession_ipc::call::Caller;
+    pub use serde;
+}

@@ -1,7 +1,8 @@
 //! What most programs need: `use procession::prelude::*;`.
 
 pub use crate::{
-    AsyncResult, AutoShutdown, ChildSpec, Connection, Context, Error, ErrorKind, ExitStatus, Orphan, Pool,
-    Process, Restart, Shutdown, StartMethod, Strategy, Supervisor, active_children, all_start_methods,
-    cpu_count, current_process, parent_process, pipe, set_start_method, start_method,
+    ActorProcess, AsyncResult, AutoShutdown, Call, CallError, ChildSpec, Connection, Context, Error,
+    ErrorKind, ExitStatus, Orphan, Pool, Process, Restart, Shutdown, StartMethod, Strategy, Supervisor,
+    active_children, all_start_methods, cpu_count, current_process, parent_process, pipe, set_start_method,
+    start_method,
 };

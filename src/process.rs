@@ -5,8 +5,8 @@ use crate::{Context, Error, ErrorKind, Result, current_process};
 use procession_actors::process::{self, Options};
 use procession_ipc::child::{Child, ExitStatus};
 use procession_ipc::codec::Wire;
-use procession_ipc::start::Reply;
 use procession_ipc::start::target::{Target, assert_target};
+use procession_ipc::start::{Reply, Started};
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -253,6 +253,15 @@ impl Process<()> {
     /// ```
     pub fn builder<F: Copy + 'static>(f: F) -> ProcessBuilder<F, ()> {
         ProcessBuilder { f, args: (), options: Options::default() }
+    }
+}
+
+impl Process<()> {
+    /// The process that `started` describes.
+    pub(crate) fn of_start(started: &Started, task: &'static str) -> Self {
+        let reply = Some((started.reply.clone(), task));
+        let (taken, closed) = (false.into(), false.into());
+        Self { child: Arc::clone(&started.child), reply, taken, closed, result: PhantomData }
     }
 }
 

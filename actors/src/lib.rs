@@ -6,6 +6,7 @@
 //! ```text
 //! root supervisor actor            one per OS process, lazily (runtime)
 //! |- process actor                 one per child: sees its end, reaps it
+//! |- host                          in the process of a typed actor: owns the value, carries calls out
 //! |- pool actor                    one per pool: replaces workers, within a restart intensity
 //! |  `- process actor              one per worker
 //! `- supervisor actor              one per supervisor: starts, stops and restarts its children, as OTP's does
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
+pub mod actor;
 mod error;
 pub mod pool;
 pub mod process;

@@ -11,7 +11,6 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// Target of the log messages about processes.
 const TARGET: &str = "procession::process";
@@ -59,7 +58,7 @@ pub(crate) fn start_recipe(recipe: &Recipe, options: &Options) -> Result<Started
     Ok(tell_start(recipe.start(&plan(options))?))
 }
 
-fn tell_start(mut started: Started) -> Started {
+pub(crate) fn tell_start(mut started: Started) -> Started {
     if let Some(helper) = started.helper.take() {
         // Without an actor that sees its end, the next start does.
         let _ = runtime::watch(helper);
@@ -93,7 +92,7 @@ async fn bury(helper: &Arc<Child>) {
 }
 
 /// Gives the process its name and its place in the family.
-fn plan(options: &Options) -> Plan {
+pub(crate) fn plan(options: &Options) -> Plan {
     let own = start::identity();
     let path: Vec<u32> = own.path.iter().copied().chain([next_place()]).collect();
     let name = options.name.clone().unwrap_or_else(|| default_name(&path));
@@ -131,11 +130,7 @@ impl Actor for ProcessActor {
     type Arguments = Watched;
 
     async fn pre_start(&self, myself: ActorRef<()>, child: Watched) -> Result<(), ActorProcessingErr> {
-        #[allow(
-            deprecated,
-            reason = "the new name is an unsafe fn; `Watched` keeps its descriptor open, which is all it asks"
-        )]
-        let sentinel = AsyncFd::with_interest(child, Interest::READABLE)?;
+        let sentinel = runtime::register(child, Interest::READABLE)?;
         tokio::spawn(async move {
             loop {
                 // The registration only fails when the runtime ends, and then nobody watches any more.

@@ -10,9 +10,13 @@ use crate::{Error, Result};
 use procession_ipc::child::Child;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::future::Future;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// How long a new process is left alone: many have ended, and were joined, before an actor for them would have started.
 pub(crate) const MOMENT: Duration = Duration::from_millis(5);
@@ -46,6 +50,15 @@ pub(crate) enum RootMessage {
 /// Starts an actor that is linked to the root.
 pub(crate) type StartBelow =
     dyn FnOnce(ActorRef<RootMessage>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send;
+
+/// Has the runtime, on whose thread this is called, watch a descriptor.
+#[allow(
+    deprecated,
+    reason = "the new name is an unsafe fn; all types given here own their descriptor, which is all it asks"
+)]
+pub(crate) fn register<T: AsRawFd>(owner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(owner, interest)
+}
 
 /// The supervisor at the root. What ends below it has told its story already, so it only goes on.
 struct Root;

@@ -21,6 +21,10 @@ mod family;
 mod support;
 mod support_test;
 
+mod actor;
+mod actor_async;
+mod actor_death;
+mod actor_travel;
 mod arguments;
 mod builds;
 mod context;
