@@ -6,8 +6,7 @@ use procession::{Connection, Context, ErrorKind, Orphan, Pool, Process, StartMet
 
 use crate::family::{contexts, park_forever, run, start};
 use crate::support::{
-    Options, children_of, eventually, fd_count, fd_table, fd_table_of, is_gone, isolated, isolated_with,
-    kill9, own_pid,
+    children_of, eventually, fd_count, fd_table, fd_table_of, is_gone, isolated, kill9, own_pid,
 };
 
 /// Starts armed children and a pool, tells their pids, and waits to be killed.
@@ -103,32 +102,6 @@ fn unarmed_child_outlives_its_killed_parent() {
                 kill9(pid);
                 eventually("it is gone", || is_gone(pid));
             }
-        }
-    });
-}
-
-#[test]
-fn thousand_children_leave_nothing() {
-    let options = Options { watchdog: Duration::from_secs(150), ..Options::default() };
-    isolated_with(options, || {
-        for context in &contexts() {
-            assert_eq!(run(context, |x: u64| x, (0,)), 0);
-            eventually("the first one is reaped", || children_of(own_pid()).len() <= 2);
-            let before = fd_count();
-            for batch in 0..50_u64 {
-                let numbers = batch * 20..(batch + 1) * 20;
-                let children: Vec<_> = numbers.clone().map(|x| start(context, |x: u64| x, (x,))).collect();
-                assert!(numbers.eq(children.iter().map(|child| child.result().unwrap())));
-            }
-            // A start forgets the children that have ended: those of the last batch, as the first one `before`.
-            assert_eq!(run(context, |x: u64| x, (0,)), 0);
-            eventually("no child is left but the fork server and the one it keeps ready", || {
-                children_of(own_pid()).len() <= 2
-            });
-            eventually("no descriptor is left", || fd_count() <= before);
-            eventually("no zombie is left", || {
-                !children_of(own_pid()).iter().any(|child| child.state == 'Z')
-            });
         }
     });
 }

@@ -31,6 +31,7 @@ mod context;
 mod endings;
 mod entry;
 mod exit;
+mod growth;
 mod hygiene;
 mod library;
 mod logging;

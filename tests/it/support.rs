@@ -20,6 +20,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each capability uses its part")]
 
+mod amount;
 mod dump;
 mod names;
 mod procfs;
@@ -46,7 +47,8 @@ use nix::{
     unistd::Pid,
 };
 
-pub use procfs::{ProcessState, children_of, descendants_of, fd_table as fd_table_of, process};
+pub use amount::{Chance, amount};
+pub use procfs::{ProcessState, children_of, descendants_of, fd_table as fd_table_of, memory_of, process};
 pub use program::{file as example_file, outputs, printed};
 
 /// `warden` or `body`; the outer process has none.

@@ -72,6 +72,13 @@ pub fn threads_of(pid: i32) -> Vec<i32> {
     numbers_in(&format!("/proc/{pid}/task"))
 }
 
+/// Memory of `pid` that belongs to no file, in KiB.
+pub fn memory_of(pid: i32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let value = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")?.strip_suffix("kB"))?;
+    value.trim().parse().ok()
+}
+
 /// The open descriptors of `pid` and what they lead to, without the one that this function opens to find out.
 pub fn fd_table(pid: i32) -> Vec<(i32, String)> {
     let folder = format!("/proc/{pid}/fd");
