@@ -322,6 +322,10 @@ pub enum ErrorKind {
     #[error("failed: too much waits for the actor already")]
     ActorOverloaded,
 
+    /// A method of an actor waited for an answer of the actor itself.
+    #[error("cannot be waited for by a method of the same actor, which must return first")]
+    OwnActor,
+
     /// The other process does not have the same key.
     #[error("the other process does not have the same key: do both belong to one family of processes?")]
     NotAuthenticated,

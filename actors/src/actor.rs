@@ -5,11 +5,11 @@
 //! -----------------------------    ------------------------------------------------------------
 //! ..Proxy -> ipc::call  ------->   door: accepts at the rendezvous, has the caller prove itself
 //!                       <------>   peer: one per connection, reads requests, writes what is left
-//!                                  host: the ractor actor that owns the value, runs one by one
+//!                                  host: owns the value, carries out one by one
 //! ```
 //!
-//! Everything in the actor's process lives on its thread `procession`; its main thread waits for the end, and leaves with
-//! code 0 when the actor was stopped and 1 when a method panicked.
+//! Everything lives on the main thread of the actor's process, which leaves with code 0 when the actor was stopped and 1
+//! when a method panicked.
 //!
 //! The value, or how to make it, is a [`Blueprint`]: data that can be kept, sent, and started any number of times. Each
 //! start is an [`Incarnation`]. Who starts one brings the [`Listener`] along. A supervisor binds one for each child, keeps

@@ -139,10 +139,15 @@ pub(crate) fn spawn<A: Actor>(actor: A, arguments: A::Arguments) -> Result<Actor
     receiver.recv().map_err(|error| Error::Runtime(error.to_string()))?
 }
 
+/// A runtime that runs while the calling thread waits for it.
+pub(crate) fn of_this_thread() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()
+}
+
 fn launch() -> Result<ActorRef<RootMessage>> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let body = move || {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+        let runtime = match of_this_thread() {
             Ok(runtime) => runtime,
             Err(error) => return drop(sender.send(Err(error.to_string()))),
         };

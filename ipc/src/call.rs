@@ -16,9 +16,11 @@ mod client;
 pub mod frame;
 mod link;
 mod outbox;
+mod serving;
 mod thread;
 
 pub use client::{Caller, Ticket};
+pub use serving::serving;
 
 use frame::Status;
 
@@ -56,6 +58,9 @@ pub enum CallFailure {
     /// Too many requests wait for the actor already.
     #[error("too much waits for the actor already: {} MiB", outbox::MAX_UNSENT >> 20)]
     Overloaded,
+    /// A method waits for the very actor that carries it out, which cannot answer before the method has returned.
+    #[error("a method of the actor waits for the actor itself")]
+    OwnActor,
     /// Something else, below.
     #[error(transparent)]
     Ipc(#[from] crate::Error),

@@ -118,6 +118,7 @@ pub fn call<M: Deserialize<'static>, C: Serialize, R: Wire, E: Wire>(
     method: &'static str,
     call: &C,
 ) -> Result<R, CallError<E>> {
+    caller.check_wait().map_err(|failure| CallError::of_failure(failure, method))?;
     settle(send::<M, C, E>(caller, method, call)?, method)
 }
 

@@ -96,6 +96,14 @@ pub enum CallError<E = NoError> {
         method: &'static str,
     },
 
+    /// A method of the actor waited for an answer of the actor itself, which cannot come before the method has returned. A
+    /// blocking call was not sent; one that was made by an `_async` method is carried out afterwards.
+    #[error("`{method}` cannot be waited for by a method of the same actor, which must return first")]
+    OwnActor {
+        /// Which method.
+        method: &'static str,
+    },
+
     /// The actor could not be reached; the error says why.
     #[error(transparent)]
     Unreachable(Error),
@@ -111,6 +119,7 @@ impl<E> CallError<E> {
             CallFailure::Died { reason } => Self::ActorDied { method, reason },
             CallFailure::Stopped => Self::ActorStopped { method },
             CallFailure::Overloaded => Self::Overloaded { method },
+            CallFailure::OwnActor => Self::OwnActor { method },
             CallFailure::Ipc(error) => Self::Unreachable(error.into()),
             other => Self::ActorDied { method, reason: Some(other.to_string()) },
         }
@@ -135,6 +144,7 @@ impl<E> CallError<E> {
             Self::BadArguments { method, reason, .. } => (ErrorKind::BadArguments { reason }, method),
             Self::BadResult { method, reason } => (ErrorKind::BadResult { reason }, method),
             Self::Overloaded { method } => (ErrorKind::ActorOverloaded, method),
+            Self::OwnActor { method } => (ErrorKind::OwnActor, method),
         };
         Error::of_call(kind, method, source)
     }

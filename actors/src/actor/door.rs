@@ -5,14 +5,13 @@
 //! comes, it waits until one of them is through, or has stood there for [`GRACE`] and has to go; so who only stands in the
 //! door keeps nobody out.
 
-use super::host::Order;
+use super::host::Mailbox;
 use super::peer::{Peer, serve};
 use crate::runtime::register;
 use procession_ipc::authkey::AuthKey;
 use procession_ipc::connection::auth::{Handshake, next_message};
 use procession_ipc::rendezvous::Listener;
 use procession_ipc::stream::{Inbox, Stream};
-use ractor::ActorRef;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -86,7 +85,7 @@ pub(super) async fn attend(
     listener: AsyncFd<Listener>,
     key: AuthKey,
     guests: Guests,
-    host: ActorRef<Order>,
+    host: Mailbox,
 ) -> io::Result<()> {
     let mut strangers = Strangers::default();
     loop {
@@ -102,7 +101,7 @@ pub(super) async fn attend(
 }
 
 /// Serves a stranger once it has proved itself.
-async fn admit(stream: Stream, key: AuthKey, guests: Guests, host: ActorRef<Order>) -> Option<()> {
+async fn admit(stream: Stream, key: AuthKey, guests: Guests, host: Mailbox) -> Option<()> {
     let stream = register(stream, Interest::READABLE).ok()?;
     let inbox = tokio::time::timeout(DEADLINE, greet(&stream, key)).await.ok()?.ok()?;
     let peer = Arc::new(Peer::new(stream));

@@ -1,7 +1,12 @@
-//! The ractor actor that owns the value, and the main thread that waits for its end.
+//! The host: the value, its mailbox, and the main thread that works it off.
 //!
 //! Work comes an inbox at a time, one for each connection, and goes back when it is worked off. Requests are carried out
 //! one by one; an `async` method is awaited before the next one begins.
+//!
+//! The main thread has a runtime of its own, which moves the sockets between the calls, and the user's code runs *outside*
+//! of it. So the runtime of the supervisors stays free while a method blocks: it may start processes, pools and
+//! supervisors, and wait for them; and it may use a library that starts a runtime where it is called. That is why the
+//! host is a loop and no ractor actor, whose methods would run within.
 //!
 //! Ends, and what the callers see:
 //! - asked to stop: the call in hand is finished, the value dropped, every connection told goodbye. Code 0;
@@ -12,29 +17,29 @@
 use super::door::{Guests, attend};
 use super::peer::Peer;
 use super::{Actor, Reply};
-use crate::runtime::{self, RootMessage, register};
-use procession_ipc::authkey::{AuthKey, authkey};
+use crate::runtime::{self, register};
+use procession_ipc::authkey::authkey;
 use procession_ipc::call::frame::{Status, next_request};
+use procession_ipc::call::serving;
 use procession_ipc::codec;
-use procession_ipc::rendezvous::Listener;
+use procession_ipc::rendezvous::{Address, Listener};
 use procession_ipc::start::Role;
 use procession_ipc::start::outcome::Failure;
 use procession_ipc::stream::{Inbox, Stream};
 use procession_ipc::unwind::{PanicReport, catch};
-use ractor::{ActorProcessingErr, ActorRef};
 use serde::{Deserialize, Serialize};
 use std::future::{Future, poll_fn};
-use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::task::Poll;
+use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 /// How long the last words to callers may take that do not read.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -57,21 +62,21 @@ impl<A: Actor> Role<A> for Hosting {
     type Props = Props;
 
     fn play(props: Props, make: impl FnOnce() -> Result<A, Failure>) -> Result<(), Failure> {
-        let value = make()?;
         let not_hosted = |reason: &dyn std::fmt::Display| Failure::NotCalled(format!("no actor: {reason}"));
+        let runtime = runtime::of_this_thread().map_err(|error| not_hosted(&error))?;
+        // The value may hold sockets of the runtime, and an `async` method may use its clock.
+        let _context = runtime.enter();
+        let value = make()?;
         let key = authkey().map_err(|error| not_hosted(&error))?;
-        let (ended, end) = sync_channel(1);
-        let start = Start { value, props, key, ended: ended.clone() };
-        runtime::tell(RootMessage::Supervise(Box::new(move |root| {
-            Box::pin(async move {
-                let host = Host::<A>(PhantomData);
-                if let Err(error) = ractor::Actor::spawn_linked(None, host, start, root.get_cell()).await {
-                    let _ = ended.send(Err(Failure::NotCalled(format!("no actor: {error}"))));
-                }
-            })
-        })))
-        .map_err(|error| not_hosted(&error))?;
-        end.recv().unwrap_or_else(|error| Err(not_hosted(&error)))
+        let (guests, stopping) = (Guests::default(), Arc::new(AtomicBool::new(false)));
+        let address = props.listener.address();
+        let (mailbox, orders) = unbounded_channel();
+        let (listener, control) = register(props.listener, Interest::READABLE)
+            .and_then(|listener| Ok((listener, register(props.control, Interest::READABLE)?)))
+            .map_err(|error| not_hosted(&error))?;
+        runtime.spawn(attend(listener, key, guests.clone(), mailbox.clone()));
+        runtime.spawn(obey(control, Arc::clone(&stopping), mailbox));
+        Host { value, address, out: Vec::new(), guests, stopping, runtime: &runtime }.run(orders)
     }
 }
 
@@ -91,71 +96,22 @@ pub(super) struct Work {
     pub(super) done: oneshot::Sender<Inbox>,
 }
 
-type Ended = SyncSender<Result<(), Failure>>;
+/// Where orders arrive. It holds an inbox for each connection at most.
+pub(super) type Mailbox = UnboundedSender<Order>;
 
-struct Start<A> {
+struct Host<'a, A> {
     value: A,
-    props: Props,
-    key: AuthKey,
-    ended: Ended,
-}
-
-/// The actor around an `A`.
-struct Host<A>(PhantomData<fn(A)>);
-
-struct State<A> {
-    /// `None` once it has stopped.
-    value: Option<A>,
-    /// The next replies.
+    address: Address,
+    /// The next reply.
     out: Vec<u8>,
     guests: Guests,
-    /// Lets callers in.
-    door: AbortHandle,
     stopping: Arc<AtomicBool>,
-    ended: Ended,
-}
-
-impl<A: Actor> ractor::Actor for Host<A> {
-    type Msg = Order;
-    type State = State<A>;
-    type Arguments = Start<A>;
-
-    async fn pre_start(
-        &self,
-        myself: ActorRef<Order>,
-        start: Start<A>,
-    ) -> Result<State<A>, ActorProcessingErr> {
-        let Start { value, props: Props { listener, control }, key, ended } = start;
-        let (guests, stopping) = (Guests::default(), Arc::new(AtomicBool::new(false)));
-        let listener = register(listener, Interest::READABLE)?;
-        let door = tokio::spawn(attend(listener, key, guests.clone(), myself.clone())).abort_handle();
-        tokio::spawn(obey(register(control, Interest::READABLE)?, Arc::clone(&stopping), myself));
-        Ok(State { value: Some(value), out: Vec::new(), guests, door, stopping, ended })
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<Order>,
-        order: Order,
-        state: &mut State<A>,
-    ) -> Result<(), ActorProcessingErr> {
-        let end = match order {
-            Order::Work(work) => match state.work(work).await {
-                Ok(()) => return Ok(()),
-                Err(report) => Err(Failure::Panicked(report)),
-            },
-            Order::Stop => state.stop().await,
-        };
-        // The process may have children to wait for yet: whoever calls now finds nobody, or the next incarnation.
-        state.door.abort();
-        let _ = state.ended.send(end);
-        myself.stop(None);
-        Ok(())
-    }
+    /// Runs only while this waits for it.
+    runtime: &'a Runtime,
 }
 
 /// Waits for the end of the control stream.
-async fn obey(control: AsyncFd<Stream>, stopping: Arc<AtomicBool>, host: ActorRef<Order>) {
+async fn obey(control: AsyncFd<Stream>, stopping: Arc<AtomicBool>, host: Mailbox) {
     while let Ok(mut ready) = control.readable().await {
         match control.get_ref().try_read(&mut [0; 16]) {
             Ok(None) => ready.clear_ready(),
@@ -164,13 +120,20 @@ async fn obey(control: AsyncFd<Stream>, stopping: Arc<AtomicBool>, host: ActorRe
         }
     }
     stopping.store(true, Ordering::Relaxed);
-    let _ = host.cast(Order::Stop);
+    let _ = host.send(Order::Stop);
 }
 
-impl<A: Actor> State<A> {
+impl<A: Actor> Host<'_, A> {
+    /// Carries orders out until one ends it. Whoever calls later finds nobody, or the next incarnation.
+    fn run(mut self, mut orders: UnboundedReceiver<Order>) -> Result<(), Failure> {
+        while let Some(Order::Work(work)) = self.runtime.block_on(orders.recv()) {
+            self.work(work).map_err(Failure::Panicked)?;
+        }
+        self.stop()
+    }
+
     /// Works an inbox off. The error is the panic of a method.
-    async fn work(&mut self, mut work: Work) -> Result<(), PanicReport> {
-        let Some(value) = &mut self.value else { return Ok(()) };
+    fn work(&mut self, mut work: Work) -> Result<(), PanicReport> {
         let mut count = 0;
         while !self.stopping.load(Ordering::Relaxed) && !work.peer.is_clogged() {
             let (id, message) = match next_request(&mut work.inbox) {
@@ -182,25 +145,45 @@ impl<A: Actor> State<A> {
                     return Ok(());
                 }
             };
-            self.out.clear();
-            let carried_out = carry_out(value, id, message, &mut self.out).await;
+            let carried_out = self.carry_out(id, message);
             work.peer.send(&self.out);
             if let Err(report) = carried_out {
-                let _ = tokio::time::timeout(FAREWELL, work.peer.flush()).await;
+                let _ = self.runtime.block_on(timeout(FAREWELL, work.peer.flush()));
                 return Err(report);
             }
             count += 1;
             if count % TURN == 0 {
-                tokio::task::yield_now().await;
+                self.runtime.block_on(tokio::task::yield_now());
             }
         }
         let _ = work.done.send(work.inbox);
         Ok(())
     }
 
-    async fn stop(&mut self) -> Result<(), Failure> {
-        let value = self.value.take();
-        let dropped = catch(|| drop(value)).map_err(Failure::Panicked);
+    /// Carries one request out and writes its reply. A message that cannot be read costs only itself.
+    fn carry_out(&mut self, id: u64, message: &[u8]) -> Result<(), PanicReport> {
+        let Self { value, out, runtime, address, .. } = self;
+        out.clear();
+        // `Deserialize` is the user's code too.
+        let decoded = catch(|| codec::decode::<A::Message>(message));
+        let message = match decoded.map(|message| message.map_err(|error| error.to_string())) {
+            Ok(Ok(message)) => message,
+            Ok(Err(reason)) | Err(PanicReport { message: reason, .. }) => {
+                Reply::new(out, id).note(Status::BadMessage, &reason);
+                return Ok(());
+            }
+        };
+        let handled = catch(|| finish(runtime, *address, value.handle(message, Reply::new(out, id))));
+        if let Err(report) = &handled {
+            // What was written of a reply is of no use.
+            out.clear();
+            Reply::new(out, id).note(Status::Panicked, report);
+        }
+        handled
+    }
+
+    fn stop(mut self) -> Result<(), Failure> {
+        let dropped = catch(|| drop(self.value)).map_err(Failure::Panicked);
         self.out.clear();
         Reply::new(&mut self.out, 0).note(Status::Goodbye, &());
         let guests = self.guests.all();
@@ -213,43 +196,16 @@ impl<A: Actor> State<A> {
                 let _ = guest.flush().await;
             }
         };
-        let _ = tokio::time::timeout(FAREWELL, flushed).await;
+        let _ = self.runtime.block_on(async { timeout(FAREWELL, flushed).await });
         dropped
     }
 }
 
-/// Carries one request out and appends its reply. A message that cannot be read costs only itself.
-async fn carry_out<A: Actor>(
-    value: &mut A,
-    id: u64,
-    message: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), PanicReport> {
-    // `Deserialize` is the user's code too.
-    let decoded = catch(|| codec::decode::<A::Message>(message));
-    let message = match decoded.map(|message| message.map_err(|error| error.to_string())) {
-        Ok(Ok(message)) => message,
-        Ok(Err(reason)) | Err(PanicReport { message: reason, .. }) => {
-            Reply::new(out, id).note(Status::BadMessage, &reason);
-            return Ok(());
-        }
-    };
-    let handled = caught(value.handle(message, Reply::new(out, id))).await;
-    if let Err(report) = &handled {
-        // What was written of a reply is of no use.
-        out.clear();
-        Reply::new(out, id).note(Status::Panicked, report);
+/// Runs a method to its end. One that waits for nothing has none of the runtime around it.
+fn finish(runtime: &Runtime, address: Address, method: impl Future<Output = ()>) {
+    let mut method = pin!(method);
+    let mut step = |context: &mut Context<'_>| serving(address, || method.as_mut().poll(context));
+    if step(&mut Context::from_waker(Waker::noop())).is_pending() {
+        runtime.block_on(poll_fn(step));
     }
-    handled
-}
-
-/// The outcome of a future that may panic.
-async fn caught<T>(future: impl Future<Output = T>) -> Result<T, PanicReport> {
-    let mut future = pin!(future);
-    poll_fn(|context| match catch(|| future.as_mut().poll(context)) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-        Err(report) => Poll::Ready(Err(report)),
-    })
-    .await
 }

@@ -5,12 +5,11 @@
 //! Replies are written by the host at once. What the socket does not take is kept here, and no request is carried out
 //! while there is much of it ([`MAX_UNSENT`]).
 
-use super::host::{Order, Work};
+use super::host::{Mailbox, Order, Work};
 use crate::runtime::register;
 use procession_ipc::call::frame::has_request;
 use procession_ipc::spin::Spin;
 use procession_ipc::stream::{Inbox, Stream, Unsent, Written};
-use ractor::ActorRef;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -107,7 +106,7 @@ impl Peer {
 }
 
 /// Hands the requests of one connection to the host until it ends. `inbox` holds what has arrived already.
-pub(super) async fn serve(peer: Arc<Peer>, mut inbox: Inbox, host: ActorRef<Order>) -> io::Result<()> {
+pub(super) async fn serve(peer: Arc<Peer>, mut inbox: Inbox, host: Mailbox) -> io::Result<()> {
     let mut spin = Spin::default();
     loop {
         peer.flush().await?;
@@ -119,7 +118,7 @@ pub(super) async fn serve(peer: Arc<Peer>, mut inbox: Inbox, host: ActorRef<Orde
         }
         let (done, back) = oneshot::channel();
         let work = Work { inbox, peer: Arc::clone(&peer), done };
-        if host.cast(Order::Work(work)).is_err() {
+        if host.send(Order::Work(work)).is_err() {
             return Ok(());
         }
         // The host drops what it does not work off any more.

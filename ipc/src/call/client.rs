@@ -4,6 +4,7 @@
 //! connects again, once. Behind a supervised actor's address the next incarnation answers then.
 
 use super::link::{Link, Loss, Unsent};
+use super::serving::is_served;
 use super::{Answer, CallFailure, End};
 use crate::authkey::authkey;
 use crate::rendezvous::{Address, connect};
@@ -57,6 +58,15 @@ impl Caller {
         *lock(&self.0.obituary) = Some(Arc::new(obituary));
     }
 
+    /// Whether this thread may wait for an answer.
+    ///
+    /// # Errors
+    ///
+    /// [`CallFailure::OwnActor`]: it carries out a method of that actor.
+    pub fn check_wait(&self) -> Result<(), CallFailure> {
+        self.0.check_wait()
+    }
+
     /// Sends a request, which [`begin`](super::frame::begin) has begun, without waiting for its answer.
     ///
     /// # Errors
@@ -81,6 +91,10 @@ impl Caller {
 }
 
 impl Client {
+    fn check_wait(&self) -> Result<(), CallFailure> {
+        if is_served(self.address) { Err(CallFailure::OwnActor) } else { Ok(()) }
+    }
+
     /// The connection, other than `lost`; made now if there is none.
     fn link(&self, lost: Option<&Arc<Link>>) -> Result<Arc<Link>, CallFailure> {
         let mut slot = lock(&self.link);
@@ -174,6 +188,7 @@ impl Ticket {
     ///
     /// Why there is none.
     pub fn wait(self) -> Result<Answer, CallFailure> {
+        self.client.check_wait()?;
         self.link.wait(self.id).map_err(|loss| self.client.failure(loss))
     }
 
@@ -183,6 +198,7 @@ impl Ticket {
     ///
     /// Why there is none.
     pub fn poll(&mut self, context: &Context<'_>) -> Poll<Result<Answer, CallFailure>> {
+        self.client.check_wait()?;
         self.link.poll(self.id, context).map_err(|loss| self.client.failure(loss))
     }
 }
