@@ -327,7 +327,21 @@ extern "C" fn end_children() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::storm::outlast_signals;
     use std::process::{Command, Stdio};
+
+    /// T158 (_TestPollEintr.test_poll_eintr).
+    #[test]
+    fn join_goes_on_when_signals_interrupt_it() {
+        let mut program = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = program.id().cast_signed();
+        let about = About { name: "cat".to_owned(), daemon: true, is_helper: false };
+        let child = Child::register(pid, process::pidfd_open(pid).unwrap(), about, Vec::new());
+        let stdin = program.stdin.take();
+        let status = outlast_signals(|| child.wait(None), || drop(stdin)).unwrap();
+        assert_eq!(status, Some(ExitStatus::Exited(0)));
+        assert!(program.wait().is_err(), "its status was taken");
+    }
 
     #[test]
     fn only_its_creator_may_wait_for_a_child_and_signal_it() {

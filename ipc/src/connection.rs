@@ -132,3 +132,43 @@ impl<'de> Deserialize<'de> for Connection {
         Ok(HandleFd::deserialize(deserializer)?.into_owned().into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::storm::outlast_signals;
+    use std::fs::File;
+    use std::thread;
+
+    /// T181 (TestIgnoreEINTR.test_ignore).
+    #[test]
+    fn messages_are_whole_when_signals_interrupt_both_ways() {
+        let (here, there) = Connection::pair().unwrap();
+        let message: Vec<u8> = (0..8 << 20).map(|n: u32| n as u8).collect();
+        thread::scope(|scope| {
+            let (reader, expected) = (&there, &message);
+            // Nobody reads at first, so the writer sleeps in mid-message.
+            let read = || drop(scope.spawn(move || assert_eq!(&reader.recv_bytes().unwrap(), expected)));
+            outlast_signals(|| here.send_bytes(&message), read).unwrap();
+        });
+        let received = outlast_signals(|| here.recv_bytes(), || there.send_bytes(&message).unwrap());
+        assert_eq!(received.unwrap(), message);
+        assert!(outlast_signals(|| here.poll(None), || there.send(&()).unwrap()).unwrap());
+    }
+
+    /// T159 (TestInvalidHandle.test_invalid_handles). That there is a descriptor at all is what its type says.
+    #[test]
+    fn descriptor_that_is_no_socket_is_an_error_of_each_call() {
+        let no_socket = || Connection::from(OwnedFd::from(File::open("/dev/null").unwrap()));
+        let refusals = [
+            no_socket().send(&1).unwrap_err(),
+            no_socket().recv::<u8>().unwrap_err(),
+            no_socket().send_bytes(b"x").unwrap_err(),
+            no_socket().recv_bytes().unwrap_err(),
+        ];
+        for refusal in refusals {
+            assert!(matches!(refusal, Error::Os { .. }), "{refusal:?}");
+        }
+        no_socket().hang_up();
+    }
+}

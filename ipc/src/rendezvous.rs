@@ -158,6 +158,8 @@ fn check_user(socket: BorrowedFd<'_>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fd::wait_readable;
+    use crate::sys::storm::outlast_signals;
 
     #[test]
     fn callers_meet_the_listener_and_find_nobody_once_it_is_gone() {
@@ -181,5 +183,21 @@ mod tests {
         drop(first);
         assert!(kept.try_accept().unwrap().is_some());
         drop(here);
+    }
+
+    /// T182 (TestIgnoreEINTR.test_ignore_listener).
+    #[test]
+    fn a_listener_goes_on_when_signals_interrupt_it() {
+        let listener = Listener::new().unwrap();
+        let address = listener.address();
+        let (sender, calls) = std::sync::mpsc::channel();
+        let accepted = outlast_signals(
+            || {
+                assert!(wait_readable(listener.as_fd(), None).unwrap());
+                listener.try_accept().unwrap()
+            },
+            || sender.send(connect(address).unwrap().unwrap()).unwrap(),
+        );
+        assert!(accepted.is_some() && calls.recv().is_ok());
     }
 }

@@ -8,6 +8,8 @@ pub mod image;
 pub mod process;
 pub mod rights;
 pub mod socket;
+#[cfg(test)]
+pub(crate) mod storm;
 
 use std::io;
 
