@@ -35,13 +35,14 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// Those of [`start::start`]; the supervision thread cannot be started.
+/// Those of [`start::start`].
 pub fn start<F, A, M>(f: F, args: &A, options: &Options) -> Result<Started>
 where
     F: Target<A, M, Output: Wire>,
 {
     let started = start_unwatched(f, args, options)?;
-    runtime::watch(Arc::clone(&started.child))?;
+    // It runs. Without an actor that sees its end, whoever joins it reaps it, or a later start.
+    let _ = runtime::watch(Arc::clone(&started.child));
     Ok(started)
 }
 

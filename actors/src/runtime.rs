@@ -34,7 +34,11 @@ pub(crate) fn watch(child: Arc<Child>) -> Result<()> {
     newcomers.push(child);
     let first = newcomers.len() == 1;
     drop(newcomers);
-    if first { tell(RootMessage::Watch) } else { Ok(()) }
+    if !first {
+        return Ok(());
+    }
+    // Without the root there is nobody to take them; whoever comes next is the first again.
+    tell(RootMessage::Watch).inspect_err(|_| drop(take_newcomers()))
 }
 
 /// What the root supervisor is told.

@@ -55,7 +55,11 @@ use crate::{Error, Result};
 use parcel::{Kind, Parcel};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use target::Target;
+
+/// How long a start waits for processes to leave that were made and cannot be used.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a process shall be started.
 #[derive(Debug, Clone)]
@@ -128,7 +132,12 @@ fn start_encoded(entry: u64, args: &[u8], mut handles: Vec<OwnedFd>, plan: &Plan
     match parcel.send(&made.socket) {
         // A child that is gone already shows in its status; the reason is there, not in this send.
         Ok(()) | Err(Error::Disconnected) => {}
-        Err(error) => return Err(error),
+        Err(error) => {
+            // It has nothing to do, and leaves when its start socket ends. If it takes its time, a later start reaps it.
+            drop(made.socket);
+            let _ = made.child.wait(Some(Instant::now() + PATIENCE));
+            return Err(error);
+        }
     }
     Ok(Started { child: made.child, reply: Reply::new(made.socket), helper: made.helper })
 }

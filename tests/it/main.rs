@@ -47,6 +47,7 @@ mod process;
 mod programs;
 mod relatives;
 mod rights;
+mod scarce;
 mod streams;
 mod supervisor;
 mod supervisor_tree;

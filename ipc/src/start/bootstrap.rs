@@ -50,15 +50,33 @@ pub(super) fn run_child(socket: &OwnedFd) -> ! {
         Ok(_) => not_called(&Error::Malformed { what: "start message" }),
         Err(error) => not_called(&error),
     };
+    let code = answer(outcome, socket);
+    info!(target: TARGET, "process exiting with exitcode {code}");
+    leave(code)
+}
+
+/// Tells the parent what came of it; the exit code.
+fn answer(outcome: Outcome, socket: &OwnedFd) -> i32 {
     let code = if outcome.is_success() { 0 } else { FAILED };
+    complain(&outcome);
+    match outcome.into_parcel().send(socket) {
+        // If the parent is gone, nobody misses the answer.
+        Ok(()) | Err(Error::Disconnected) => code,
+        // Too many descriptors, none left for a memory file, more than a file may hold: that much can be told.
+        Err(error) => {
+            let failure = Outcome::Failed(Failure::BadResult(crate::error::chain(&error)));
+            complain(&failure);
+            let _ = failure.into_parcel().send(socket);
+            FAILED
+        }
+    }
+}
+
+/// The parent may be gone, or never ask for the result.
+fn complain(outcome: &Outcome) {
     if let Some(complaint) = outcome.complaint() {
-        // The parent may be gone, or never ask for the result.
         say(&format!("{}: {complaint}", super::identity().name));
     }
-    info!(target: TARGET, "process exiting with exitcode {code}");
-    // If the parent is gone, nobody misses the answer.
-    let _ = outcome.into_parcel().send(socket);
-    leave(code)
 }
 
 fn start(parcel: Parcel) -> Outcome {

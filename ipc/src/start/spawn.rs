@@ -107,7 +107,10 @@ pub(super) fn process(role: Role, message: Vec<u8>) -> Result<(i32, OwnedFd, Own
     let pid = process::spawn(&program, &arguments(), &environment(role), theirs.as_fd())
         .map_err(|e| cannot_execute(&program, e))?;
     // Nobody but us may wait for it, so the pid is still its own; a stranger's `waitpid(-1)` shows as an error here.
-    let pidfd = pidfd_open(pid).map_err(|e| Error::os(format!("open a pidfd for process {pid}"), e))?;
+    let pidfd = pidfd_open(pid).map_err(|error| {
+        process::discard(pid);
+        Error::os(format!("open a pidfd for process {pid}"), error)
+    })?;
     Ok((pid, pidfd, ours))
 }
 

@@ -6,6 +6,7 @@ use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -62,8 +63,14 @@ fn timeout_until(deadline: Option<Instant>) -> PollTimeout {
 ///
 /// # Errors
 ///
-/// No memory, or no descriptor left.
+/// No memory, or no descriptor left; more than RLIMIT_FSIZE allows.
 pub fn sealed_memory(parts: &[&[u8]]) -> io::Result<OwnedFd> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let (most, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
+    // The kernel would end this process by SIGXFSZ.
+    if length as u64 > most {
+        return Err(Errno::EFBIG.into());
+    }
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut file = File::from(memfd_create("procession", flags)?);
     for part in parts {

@@ -3,6 +3,9 @@
 use super::check;
 use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -47,6 +50,14 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
         other => other.map(drop),
     }
+}
+
+/// Ends a child that was just made and that nobody else knows of, and takes its status.
+pub fn discard(pid: i32) {
+    let pid = Pid::from_raw(pid);
+    // Both fail only if somebody has reaped it who waits for any child.
+    let _ = kill(pid, Signal::SIGKILL);
+    while waitpid(pid, None) == Err(Errno::EINTR) {}
 }
 
 /// Takes the status of the child behind `pidfd` if it has ended; `None` while it runs.

@@ -1,0 +1,143 @@
+//! Starting with too little, or too much at once: the start works, or is an error, and nothing is left of it either way.
+
+use std::{
+    fs::File,
+    os::fd::{IntoRawFd, OwnedFd},
+};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use procession::{Connection, Context, ErrorKind, Process, active_children, pipe};
+
+use crate::family::{contexts, run, start};
+use crate::support::{children_of, eventually, fd_count, fd_table, isolated, own_pid};
+
+/// Lets this process have 40 descriptors more than now, and takes all of them but `free`.
+fn take_descriptors(free: usize) -> Vec<OwnedFd> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let highest = fd_table().into_iter().map(|(fd, _)| fd).max().unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, highest as u64 + 41, hard).unwrap();
+    let mut taken: Vec<OwnedFd> =
+        std::iter::from_fn(|| File::open("/dev/null").ok()).map(Into::into).collect();
+    taken.truncate(taken.len() - free);
+    taken
+}
+
+/// Nobody is left but the fork server and the child that it keeps ready.
+fn assert_no_rest() {
+    eventually("nothing is left", || {
+        active_children();
+        let children = children_of(own_pid());
+        children.len() <= 2 && !children.iter().any(|child| child.state == 'Z')
+    });
+}
+
+/// Starts a process with few descriptors free, then another with enough of them; says whether the first start worked.
+/// `is_first`: nothing was started in this process before.
+fn start_with_few(context: &Context, free: usize, is_first: bool, text: &str) -> bool {
+    if !is_first {
+        run(context, || (), ());
+    }
+    let taken = take_descriptors(free);
+    let started = Process::builder(str::len).args((text,)).context(context).start();
+    drop(taken);
+    let works = match started {
+        Ok(process) => process.result().unwrap() == text.len(),
+        Err(error) => {
+            assert!(matches!(error.kind(), ErrorKind::Os { .. }), "{error:?}");
+            false
+        }
+    };
+    assert_eq!(run(context, |x: u8| x, (7,)), 7);
+    assert_no_rest();
+    works
+}
+
+#[test]
+fn start_without_enough_descriptors_works_or_is_an_error_and_leaves_nothing() {
+    isolated(|| {
+        for context in &contexts() {
+            for (is_first, length) in [(true, 0), (false, 0), (false, 100_000)] {
+                let works = |free: usize| {
+                    run(
+                        context,
+                        |method: &str, free: usize, is_first: bool, text: &String| {
+                            start_with_few(&Context::new(method.parse().unwrap()), free, is_first, text)
+                        },
+                        (context.start_method().name(), free, is_first, &"x".repeat(length)),
+                    )
+                };
+                let enough = (0..16).find(|&free| works(free));
+                assert!(enough.is_some_and(|free| free > 0 && works(free + 1)), "{enough:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn start_with_more_descriptors_than_a_message_takes_is_an_error_and_leaves_nothing() {
+    isolated(|| {
+        for context in &contexts() {
+            run(context, || (), ());
+            assert_no_rest();
+            let before = fd_count();
+            let ends: Vec<Connection> = (0..130).flat_map(|_| <[_; 2]>::from(pipe().unwrap())).collect();
+            let taken = Process::builder(Vec::<Connection>::len).args((&ends,)).context(context);
+            let error = taken.start().unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Codec { .. }), "{error:?}");
+            assert_no_rest();
+            assert_eq!(run(context, <[Connection]>::len, (&ends[..200],)), 200);
+            drop(ends);
+            assert_no_rest();
+            eventually("no descriptor is left", || fd_count() <= before);
+        }
+    });
+}
+
+/// A limit for files is one for the memory files in which much travels, too.
+#[test]
+fn start_with_more_than_a_file_may_hold_is_an_error_and_no_signal() {
+    fn start_much(method: &str) -> (bool, usize) {
+        let context = Context::new(method.parse().unwrap());
+        setrlimit(Resource::RLIMIT_FSIZE, 50_000, 50_000).unwrap();
+        let error = context.builder(str::len).args((&*"x".repeat(100_000),)).start().unwrap_err();
+        let told = matches!(error.kind(), ErrorKind::Os { .. });
+        (told, context.builder(str::len).args((&*"x".repeat(20_000),)).start().unwrap().result().unwrap())
+    }
+    isolated(|| {
+        for context in &contexts() {
+            let told = start(context, start_much, (context.start_method().name(),));
+            assert_eq!(told.result().unwrap(), (true, 20_000));
+        }
+    });
+}
+
+#[test]
+fn result_that_cannot_be_sent_for_want_of_something_is_a_bad_result() {
+    fn without_descriptors() -> String {
+        // Open for good, as in a program that leaks them.
+        for taken in take_descriptors(0) {
+            let _number = taken.into_raw_fd();
+        }
+        "x".repeat(100_000)
+    }
+    fn beyond_the_limit_of_files() -> String {
+        setrlimit(Resource::RLIMIT_FSIZE, 50_000, 50_000).unwrap();
+        "x".repeat(100_000)
+    }
+    fn with_too_many_descriptors() -> Vec<Connection> {
+        (0..130).flat_map(|_| <[_; 2]>::from(pipe().unwrap())).collect()
+    }
+    isolated(|| {
+        for context in &contexts() {
+            let ends = [
+                start(context, without_descriptors, ()).result().map(drop),
+                start(context, beyond_the_limit_of_files, ()).result().map(drop),
+                start(context, with_too_many_descriptors, ()).result().map(drop),
+            ];
+            for end in ends {
+                let error = end.unwrap_err();
+                assert!(matches!(error.kind(), ErrorKind::BadResult { .. }), "{error:?}");
+            }
+        }
+    });
+}
