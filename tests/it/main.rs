@@ -48,6 +48,7 @@ mod programs;
 mod relatives;
 mod rights;
 mod scarce;
+mod signals;
 mod streams;
 mod supervisor;
 mod supervisor_tree;

@@ -20,6 +20,7 @@ use crate::sys::process::{Disposition, remove_variable, set_disposition};
 use crate::sys::rights::has_elevated_rights;
 use crate::sys::socket;
 use nix::libc::{self, c_char, c_int};
+use nix::sys::signal::Signal;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -119,7 +120,7 @@ fn take_over(role: Role, other_constructors: impl FnOnce()) -> ! {
         }
     };
     // What the runtime does before `main`, and did not do yet.
-    let _ = set_disposition(libc::SIGPIPE, Disposition::Ignore);
+    let _ = set_disposition(Signal::SIGPIPE, &Disposition::ignore());
     other_constructors();
     match role {
         Role::Child => bootstrap::run_child(&socket),

@@ -33,6 +33,7 @@ use crate::sys::rights::Credentials;
 use crate::sys::socket::{packet_pair, peer};
 use crate::{Error, Result, unwind};
 use nix::libc;
+use nix::sys::signal::Signal;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -263,7 +264,7 @@ pub(super) fn unless_started(change: impl FnOnce()) -> Result<()> {
 /// The whole life of the server process; `message` came with its invitation.
 pub(super) fn serve(socket: &OwnedFd, message: &[u8]) -> ! {
     // Ctrl-C reaches the whole foreground group; the server goes on for whoever survives it.
-    let _ = set_disposition(libc::SIGINT, Disposition::Ignore);
+    let at_interrupt = set_disposition(Signal::SIGINT, &Disposition::ignore()).ok();
     // Copies inherit the name, and take their own when they have something to do.
     let _ = nix::sys::prctl::set_name(NAME);
     // Once here, instead of once in each copy.
@@ -288,7 +289,7 @@ pub(super) fn serve(socket: &OwnedFd, message: &[u8]) -> ! {
         let Some(start) = accepted(socket, parcel) else { bootstrap::leave(1) };
         // SAFETY: this process has one thread: `prepare_to_serve` has counted, and nothing runs since but this loop.
         let answer = match unsafe { clone_sibling(thread_id) } {
-            Ok(Cloned::Copy) => become_child(socket, &start),
+            Ok(Cloned::Copy) => become_child(socket, &start, at_interrupt),
             Ok(Cloned::Original(pid, pidfd)) => {
                 Parcel { handles: vec![pidfd], ..Parcel::number(Kind::Done, pid) }
             }
@@ -316,9 +317,10 @@ fn accepted(own: &OwnedFd, request: Parcel) -> Option<OwnedFd> {
 }
 
 /// The copy closes what belongs to the server and goes on as a child.
-fn become_child(server_socket: &OwnedFd, start: &OwnedFd) -> ! {
+fn become_child(server_socket: &OwnedFd, start: &OwnedFd, at_interrupt: Option<Disposition>) -> ! {
     // Only the number is closed; `serve`'s frame, which owns it, is never returned to.
     let _ = nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(server_socket));
-    let _ = set_disposition(libc::SIGINT, Disposition::Default);
+    // In a job in the background, Ctrl-C is ignored, and so it is here.
+    at_interrupt.map(|before| set_disposition(Signal::SIGINT, &before));
     bootstrap::run_child(start)
 }

@@ -3,7 +3,7 @@
 use super::check;
 use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use std::ffi::{CStr, CString, OsString};
@@ -303,26 +303,25 @@ pub unsafe fn replace_environment(environment: Vec<(OsString, OsString)>) {
 
 /// What a signal does to this process.
 #[derive(Debug, Clone, Copy)]
-pub enum Disposition {
-    /// What the kernel does when nobody asked otherwise.
-    Default,
+pub struct Disposition(SigAction);
+
+impl Disposition {
     /// Nothing.
-    Ignore,
+    #[must_use]
+    pub fn ignore() -> Self {
+        Self(SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty()))
+    }
 }
 
-/// Sets what `signal` does.
+/// Sets what `signal` does, and returns what it did before.
 ///
 /// # Errors
 ///
-/// An invalid signal.
-pub fn set_disposition(signal: i32, disposition: Disposition) -> io::Result<()> {
-    let action = match disposition {
-        Disposition::Default => libc::SIG_DFL,
-        Disposition::Ignore => libc::SIG_IGN,
-    };
-    // SAFETY: neither action runs code of ours.
-    let previous = unsafe { libc::signal(signal, action) };
-    if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+/// A signal that does what it does.
+pub fn set_disposition(signal: Signal, disposition: &Disposition) -> io::Result<Disposition> {
+    // SAFETY: to ignore a signal runs no code, and any other disposition was in force before: its handler is fit to be one.
+    let before = unsafe { sigaction(signal, &disposition.0) }?;
+    Ok(Disposition(before))
 }
 
 /// Number of processors that are online (sysconf(3)); at least 1.
