@@ -1,11 +1,14 @@
 //! What can be an argument and a result of a function in another process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use procession::{ErrorKind, Process};
 use serde::{Deserialize, Serialize};
 
-use crate::family::{contexts, run};
+use crate::family::{contexts, run, start};
 use crate::support::isolated;
 
 /// T4 (_TestProcess.test_args_argument).
@@ -260,6 +263,40 @@ fn result_that_cannot_be_read_again_is_a_bad_result() {
             let error = Process::builder(untagged).context(context).start().unwrap().result().unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::BadResult { .. }), "{error:?}");
             assert!(error.pid().is_some() && error.task().is_some() && error.process().is_some());
+        }
+    });
+}
+
+/// T18 (_TestProcess.test_lose_target_ref): what a started process was given is given up here.
+#[test]
+fn arguments_are_dropped_once_the_process_has_started() {
+    static LIVING: AtomicUsize = AtomicUsize::new(0);
+    #[derive(Serialize)]
+    struct Counted(u8);
+    impl Counted {
+        fn new(value: u8) -> Self {
+            LIVING.fetch_add(1, Ordering::Relaxed);
+            Self(value)
+        }
+    }
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            LIVING.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    impl<'de> Deserialize<'de> for Counted {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            u8::deserialize(deserializer).map(Self::new)
+        }
+    }
+    isolated(|| {
+        for context in &contexts() {
+            let process = start(context, |counted: Counted| counted.0, (Counted::new(7),));
+            assert_eq!(LIVING.load(Ordering::Relaxed), 0);
+            assert_eq!(process.result().unwrap(), 7);
+            let lent = Counted::new(8);
+            assert_eq!(run(context, |counted: &Counted| counted.0, (&lent,)), 8);
+            assert_eq!(LIVING.load(Ordering::Relaxed), 1, "what was lent is still ours");
         }
     });
 }

@@ -1,8 +1,8 @@
 //! Start methods by name, the default among them, and contexts.
 
 use procession::{
-    Context, ErrorKind, Process, StartMethod, all_start_methods, cpu_count, decided_start_method,
-    force_start_method, freeze_support, set_start_method, start_method,
+    Connection, Context, ErrorKind, Process, StartMethod, all_start_methods, cpu_count, decided_start_method,
+    force_start_method, freeze_support, pipe, set_start_method, start_method,
 };
 
 use crate::family::{METHODS, contexts, run};
@@ -110,4 +110,28 @@ fn contexts_start_processes_and_pools_side_by_side() {
 fn processors_are_counted() {
     freeze_support();
     assert!(cpu_count() >= 1);
+}
+
+/// T189 (TestStartMethod.test_nested_startmethod): what a child was given, it hands on, whatever the two methods are.
+#[test]
+fn child_hands_its_argument_on_to_its_own_child() {
+    fn hand_on(end: &Connection, method: &str) {
+        end.send(&1).unwrap();
+        Context::new(method.parse().unwrap()).spawn(answer, (end,)).unwrap().result().unwrap();
+    }
+    fn answer(end: &Connection) {
+        end.send(&2).unwrap();
+    }
+    isolated(|| {
+        for outer in &contexts() {
+            for inner in METHODS {
+                let (here, there) = pipe().unwrap();
+                let child = outer.spawn(hand_on, (&there, inner.name())).unwrap();
+                drop(there);
+                assert_eq!([(); 2].map(|()| here.recv::<i32>().unwrap()), [1, 2]);
+                child.result().unwrap();
+                assert!(here.recv::<i32>().is_err(), "all copies are closed");
+            }
+        }
+    });
 }

@@ -3,11 +3,12 @@
 use std::{
     os::fd::AsFd,
     sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::Duration,
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use procession::{Error, ErrorKind, Process};
+use procession::{Connection, Error, ErrorKind, Process, pipe};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::family::{Death, contexts, die, park_forever, run, start};
@@ -256,6 +257,47 @@ fn panic_while_the_child_reads_its_arguments_is_told_as_such() {
             let told = matches!(error.kind(), ErrorKind::BadArguments { .. } | ErrorKind::Panicked { .. });
             assert!(told && error.to_string().contains("far from home"), "{error:?}");
             assert_eq!(process.exitcode(), Some(1));
+        }
+    });
+}
+
+/// T20 (_TestProcess.test_wait_for_threads): a scope joins its threads, as everywhere; a detached one keeps nobody waiting.
+#[test]
+fn process_waits_for_the_threads_of_its_scopes_and_for_no_others() {
+    fn with_threads(connection: &Connection) -> u8 {
+        thread::spawn(park_forever);
+        thread::scope(|scope| {
+            // Nothing ever comes here: a pause that the end of the process must wait for.
+            scope.spawn(|| assert!(!connection.poll_timeout(Duration::from_millis(100)).unwrap()));
+            scope.spawn(|| connection.send(&"told by a thread").unwrap());
+        });
+        connection.send(&"told after its end").unwrap();
+        5
+    }
+    isolated(|| {
+        for context in &contexts() {
+            let (here, there) = pipe().unwrap();
+            let process = start(context, with_threads, (&there,));
+            assert_eq!(process.result().unwrap(), 5);
+            assert_eq!(here.recv::<String>().unwrap(), "told by a thread");
+            assert_eq!(here.recv::<String>().unwrap(), "told after its end");
+            assert_eq!(process.exitcode(), Some(0));
+        }
+    });
+}
+
+#[test]
+fn result_goes_to_one_of_those_who_ask_at_the_same_time() {
+    isolated(|| {
+        for context in &contexts() {
+            let process = start(context, || "x".repeat(10_000), ());
+            let taken = thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| process.result())).collect();
+                let results = threads.into_iter().map(|thread| thread.join().unwrap());
+                results.map(|result| result.map_err(|error| error.kind().clone())).collect::<Vec<_>>()
+            });
+            assert_eq!(taken.iter().flatten().filter(|text| text.len() == 10_000).count(), 1);
+            assert_eq!(taken.iter().filter(|taken| **taken == Err(ErrorKind::ResultTaken)).count(), 7);
         }
     });
 }

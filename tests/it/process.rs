@@ -3,6 +3,7 @@
 use std::{collections::HashSet, os::unix::process::parent_id, process::id, thread, time::Duration};
 
 use procession::{Connection, Context, ErrorKind, Orphan, Pool, Process, StartMethod, active_children, pipe};
+use serde::{Deserialize, Serialize};
 
 use crate::family::{contexts, park_forever, run, start};
 use crate::support::{children_of, eventually, fd_count, is_gone, isolated, own_pid};
@@ -370,6 +371,36 @@ fn process_with_the_name_of_another_is_fine() {
             (0..2).map(|n| Process::builder(|x: u8| x).args((n,)).name("twin").start().unwrap()).collect();
         for (twin, expected) in twins.iter().zip(0..) {
             assert_eq!((twin.name(), twin.result().unwrap()), ("twin", expected));
+        }
+    });
+}
+
+/// T25 (_TestSubclassingProcess.test_subclassing): where Python derives a class and overrides `run`, a method is the
+/// function and the value with its connection an argument.
+#[test]
+fn value_with_a_method_runs_as_a_process() {
+    #[derive(Serialize, Deserialize)]
+    struct UpperCaser {
+        end: Connection,
+    }
+    impl UpperCaser {
+        fn run(&self) {
+            while let Some(text) = self.end.recv::<Option<String>>().unwrap() {
+                self.end.send(&text.to_uppercase()).unwrap();
+            }
+        }
+    }
+    isolated(|| {
+        for context in &contexts() {
+            let (here, end) = pipe().unwrap();
+            let caser = UpperCaser { end };
+            let process = start(context, UpperCaser::run, (&caser,));
+            for (text, expected) in [("hello", "HELLO"), ("world", "WORLD")] {
+                here.send(&Some(text)).unwrap();
+                assert_eq!(here.recv::<String>().unwrap(), expected);
+            }
+            here.send(&None::<String>).unwrap();
+            process.result().unwrap();
         }
     });
 }

@@ -50,8 +50,7 @@ fn act(play: &str, context: &Context) {
                 // A fork server that has them; and then other descriptors take their numbers.
                 run(context, || (), ());
             }
-            close(1).unwrap();
-            close(2).unwrap();
+            (0..3).for_each(|number| close(number).unwrap());
             let streams = run(context, standard_streams, ());
             speak_in_a_child(context, streams == ["/dev/null"; 3]);
         }

@@ -8,14 +8,15 @@ use std::{
     os::fd::{AsFd, AsRawFd},
     path::PathBuf,
     process::{Command, Stdio},
+    sync::LazyLock,
 };
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::unistd::{dup2_stderr, dup2_stdout};
-use procession::{Connection, Process, pipe};
+use procession::{Connection, Pool, Process, pipe};
 
 use crate::family::{contexts, run, start};
-use crate::support::{fd_table, isolated};
+use crate::support::{fd_table, is_gone, isolated};
 
 /// T176 (TestFlags.test_flags): what the program was called with is what its children see.
 #[test]
@@ -252,4 +253,49 @@ fn compare_odd_variable() {
         assert_eq!(seen.as_deref(), Some(&b"a\xffb=\n"[..]));
     }
     assert_eq!(odd.into_vec(), b"a\xffb=\n");
+}
+
+/// T215 (TestNamedResource.test_global_named_resource_spawn): what a static holds is made anew in each process that uses
+/// it, and is gone with it.
+#[test]
+fn statics_that_hold_processes_and_pipes_are_made_anew_and_leave_nothing() {
+    static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(1).unwrap());
+    static PIPE: LazyLock<(Connection, Connection)> = LazyLock::new(|| pipe().unwrap());
+    fn used() -> (Vec<u32>, u32) {
+        PIPE.0.send(&std::process::id()).unwrap();
+        assert!(POOL.apply(std::process::id, ()).unwrap() == POOL.worker_pids()[0]);
+        (POOL.worker_pids(), PIPE.1.recv().unwrap())
+    }
+    isolated(|| {
+        let (own_workers, own_pid) = used();
+        assert_eq!(own_pid, std::process::id());
+        for context in &contexts() {
+            let child = start(context, used, ());
+            let (workers, pid) = child.result().unwrap();
+            assert_eq!(pid, child.pid());
+            assert_ne!(workers, own_workers);
+            let is_left = |pid: &u32| !is_gone(pid.cast_signed());
+            assert!(!workers.iter().any(is_left) && own_workers.iter().all(is_left));
+        }
+    });
+}
+
+#[test]
+fn child_starts_in_a_folder_that_was_removed() {
+    fn has_a_folder() -> bool {
+        env::current_dir().is_ok()
+    }
+    isolated(|| {
+        for context in &contexts() {
+            assert!(run(context, has_a_folder, ()));
+            let folder = env::temp_dir().join("to be removed");
+            fs::create_dir(&folder).unwrap();
+            env::set_current_dir(&folder).unwrap();
+            fs::remove_dir(&folder).unwrap();
+            assert!(!run(context, has_a_folder, ()));
+            assert!(!run(context, || run(&contexts()[0], has_a_folder, ()), ()));
+            env::set_current_dir("/").unwrap();
+            assert!(run(context, has_a_folder, ()));
+        }
+    });
 }

@@ -136,3 +136,51 @@ pub(super) fn say(what: &str) {
 pub(super) fn leave(code: i32) -> ! {
     std::process::exit(code)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::connection::Connection;
+    use crate::start::{Identity, Plan, StartMethod, Started, start};
+    use crate::sys::process::at_exit;
+    use std::sync::OnceLock;
+
+    static TELL: OnceLock<Connection> = OnceLock::new();
+
+    fn tell(what: &str) {
+        TELL.get().unwrap().send_bytes(what.as_bytes()).unwrap();
+    }
+
+    fn child(connection: Connection) {
+        TELL.set(connection).unwrap();
+        at_exit({
+            extern "C" fn first() {
+                tell("the first handler");
+            }
+            first
+        })
+        .unwrap();
+        at_exit({
+            extern "C" fn second() {
+                tell("the second handler");
+            }
+            second
+        })
+        .unwrap();
+        tell("the function");
+    }
+
+    /// A23 (test_atexit), T153 (_TestFinalize.test_finalize): once, and the last comes first.
+    #[test]
+    fn exit_handlers_of_the_program_run_in_its_children() {
+        for method in [StartMethod::ForkServer, StartMethod::Spawn] {
+            let (here, there) = Connection::pair().unwrap();
+            let identity = Identity { name: "child".to_owned(), path: vec![1], daemon: true };
+            let plan = Plan { method: Some(method), identity, armed: true };
+            let Started { child, .. } = start(child, &(there,), &plan).unwrap();
+            child.wait(None).unwrap();
+            let told = std::iter::from_fn(|| here.recv_bytes().ok());
+            let told: Vec<String> = told.map(|bytes| String::from_utf8(bytes).unwrap()).collect();
+            assert_eq!(told, ["the function", "the second handler", "the first handler"]);
+        }
+    }
+}
