@@ -32,7 +32,17 @@ fn say_what_is_here() {
 
 /// This program, marked as one that shall take over.
 fn marked(program: &str) -> Command {
-    let mut command = Command::new(program);
+    mark(Command::new(program))
+}
+
+/// The same, started by a shell.
+fn marked_below_a_shell(script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(fs::read_link("/proc/self/exe").unwrap());
+    mark(shell)
+}
+
+fn mark(mut command: Command) -> Command {
     command
         .args(["--exact", "entry::helper", "--nocapture", "--test-threads=1"])
         .env_remove("PROCESSION_TEST_ROLE")
@@ -128,17 +138,24 @@ fn invitation_of_the_parent_is_taken_and_that_of_a_grandparent_is_not() {
         assert!(child.wait().unwrap().success());
         assert_eq!(text, "", "`main` ran");
 
-        let own = fs::read_link("/proc/self/exe").unwrap();
         let (_ours, theirs) = queued(&packet);
-        let mut shell = Command::new("sh");
-        shell
-            .args(["-c", "\"$0\" \"$@\"; exit $?"])
-            .arg(own)
-            .args(["--exact", "entry::helper", "--nocapture", "--test-threads=1"])
-            .env_remove("PROCESSION_TEST_ROLE")
-            .env(GATE, "1")
-            .env("PROCESSION_START", "1")
-            .stdin(theirs);
+        let mut shell = marked_below_a_shell("\"$0\" \"$@\"; exit $?");
+        shell.stdin(theirs);
         assert_main_runs("grandparent", &mut shell);
+    });
+}
+
+/// The process that started it is gone: nobody wants this program to run, `main` least of all.
+#[test]
+fn invitation_of_a_dead_parent_ends_the_program() {
+    isolated(|| {
+        for kind in [1, 2] {
+            let (ours, theirs) = queued(&header(kind, build_of("/proc/self/exe")));
+            drop(ours);
+            let mut shell = marked_below_a_shell("\"$0\" \"$@\"; echo \"code $?\"");
+            let output = shell.stdin(theirs).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "code 0\n", "{output:?}");
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{output:?}");
+        }
     });
 }

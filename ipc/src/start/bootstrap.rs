@@ -88,6 +88,8 @@ fn start(parcel: Parcel) -> Outcome {
             info!(target: TARGET, "child process calling self.run()");
             entry(args, handles)
         }
+        // The parent was killed after it had sent the message.
+        Err(Error::Disconnected) => leave(0),
         Err(error) => not_called(&error),
     }
 }
@@ -115,8 +117,10 @@ fn adopt(bytes: &'static [u8], mut handles: Vec<OwnedFd>) -> Result<Call> {
         }
         let rest = handles.split_off(*count);
         let own = std::mem::replace(&mut handles, rest);
-        (step.adopt)(bytes, own)
-            .map_err(|e| Error::os(format!("adopt `{}`", step.name), std::io::Error::other(e)))?;
+        (step.adopt)(bytes, own).map_err(|error| match error {
+            Error::Disconnected => error,
+            error => Error::os(format!("adopt `{}`", step.name), std::io::Error::other(error)),
+        })?;
     }
     let run = at_offset::<ProcessKind>(message.entry)?.run();
     Ok((run, message.args, handles))

@@ -7,6 +7,9 @@
 //! 3. descriptor 0 is a packet socket whose other end was made by our parent, under our user,
 //! 4. a whole parcel of ours, from this very build, is queued there already. It never waits to find out.
 //!
+//! If all of this holds but that our parent made the other end, and nobody has that end any more, then the parent was killed
+//! while it started us. The program ends: its `main` was never meant to run.
+//!
 //! Constructors of other crates may follow ours in the image; a target may rely on them, so the entry runs the rest of
 //! them before anything else (the loader never gets to it).
 
@@ -14,7 +17,7 @@
 
 use super::parcel::{HEADER, Header, Kind, Parcel};
 use super::{bootstrap, forkserver};
-use crate::sys::fd::{fill_standard_streams, replace_by_null};
+use crate::sys::fd::{fill_standard_streams, is_abandoned, replace_by_null};
 use crate::sys::image::main_image;
 use crate::sys::process::{Disposition, remove_variable, set_disposition};
 use crate::sys::rights::has_elevated_rights;
@@ -98,11 +101,24 @@ fn invited() -> Option<Role> {
         return None;
     }
     let (pid, user) = socket::peer(stdin).ok()?;
-    if pid != nix::unistd::getppid().as_raw() || user != nix::unistd::geteuid().as_raw() {
+    if user != nix::unistd::geteuid().as_raw() {
         return None;
     }
+    let role = queued_role(stdin)?;
+    if pid == nix::unistd::getppid().as_raw() {
+        return Some(role);
+    }
+    // A process that ends closes its descriptors before its children get another parent.
+    if is_abandoned(stdin).unwrap_or(false) {
+        bootstrap::leave(0)
+    }
+    None
+}
+
+/// The role in the message that is queued on a socket, if there is a good one.
+fn queued_role(socket: BorrowedFd<'_>) -> Option<Role> {
     let mut start = [0; HEADER];
-    let total = socket::peek(stdin, &mut start).ok()?;
+    let total = socket::peek(socket, &mut start).ok()?;
     let seen = start.get(..total.min(HEADER))?;
     match Header::decode(seen, total).ok()?.kind {
         Kind::BecomeChild => Some(Role::Child),

@@ -135,6 +135,15 @@ pub fn is_hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
     wait_readable(fd, Some(Instant::now()))
 }
 
+/// Whether the other end of a socket is closed, whatever is still to be read.
+///
+/// # Errors
+///
+/// The kernel's answer to poll(2).
+pub fn is_abandoned(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    wait_for(fd, PollFlags::empty(), Some(Instant::now()))
+}
+
 /// Moves `fd` to a new number above the standard streams (close-on-exec), and puts the null device in its place.
 ///
 /// # Errors
