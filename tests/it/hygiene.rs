@@ -2,6 +2,10 @@
 
 use std::{collections::HashSet, os::unix::process::parent_id, process::Command, thread, time::Duration};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use procession::{Connection, Context, ErrorKind, Orphan, Pool, Process, StartMethod, pipe};
 
 use crate::family::{contexts, park_forever, run, start};
@@ -26,7 +30,7 @@ fn head_of_a_family(connection: Connection, siblings: u32, is_daemon: bool) {
     drop(busy);
 }
 
-/// F-hygiene: the kernel ends armed children with their parent, whatever ended it.
+/// FB1: the kernel ends armed children with their parent, whatever ended it.
 #[test]
 fn family_of_a_killed_process_is_gone() {
     isolated(|| {
@@ -124,7 +128,7 @@ fn failed_starts_leave_nothing() {
     });
 }
 
-/// T24 (_TestProcess.test_forkserver_sigkill).
+/// T24 (_TestProcess.test_forkserver_sigkill). FB3.
 #[test]
 fn killed_fork_server_costs_no_child_and_the_next_start_makes_another() {
     isolated(|| {
@@ -180,13 +184,13 @@ fn fork_server_that_cannot_copy_itself_says_so_each_time() {
 fn fork_server_killed_after_the_last_start_is_reaped_at_once() {
     isolated(|| {
         let context = Context::new(StartMethod::ForkServer);
-        for _ in 0..5 {
+        for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGSEGV, Signal::SIGKILL] {
             let process = start(&context, park_forever, ());
             let running = process.pid().cast_signed();
             let others = || children_of(own_pid()).into_iter().filter(|child| child.pid != running).count();
             let server = fork_server(&process);
             eventually("a child waits in the server", || others() == 2);
-            kill9(server);
+            kill(Pid::from_raw(server), signal).unwrap();
             eventually("only the process is left", || others() == 0);
             assert!(!is_gone(running));
             assert_eq!(run(&context, |x: u8| x, (1,)), 1);
@@ -195,10 +199,9 @@ fn fork_server_killed_after_the_last_start_is_reaped_at_once() {
     });
 }
 
-/// T23 (_TestProcess.test_forkserver_sigint).
+/// T23 (_TestProcess.test_forkserver_sigint). FB3.
 #[test]
 fn interrupted_fork_server_goes_on() {
-    use nix::{sys::signal::Signal, sys::signal::kill, unistd::Pid};
     isolated(|| {
         let context = Context::new(StartMethod::ForkServer);
         let (here, there) = pipe().unwrap();

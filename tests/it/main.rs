@@ -37,6 +37,7 @@ mod hygiene;
 mod library;
 mod logging;
 mod odd_parents;
+mod parent_death;
 mod pipe;
 mod pool;
 mod pool_death;

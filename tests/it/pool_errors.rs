@@ -312,6 +312,7 @@ fn terminate_reaches_callers_that_wait() {
     });
 }
 
+/// FB5.
 #[test]
 fn dropped_pool_with_work_leaves_nothing() {
     isolated(|| {

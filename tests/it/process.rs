@@ -240,7 +240,7 @@ fn child_may_use_a_pool() {
     });
 }
 
-/// The lifeline belongs to the process, not to the thread that starts: PR_SET_PDEATHSIG would fire here.
+/// FB2: the lifeline belongs to the process, not to the thread that starts: PR_SET_PDEATHSIG would fire here.
 #[test]
 fn child_outlives_the_thread_that_started_it() {
     isolated(|| {
