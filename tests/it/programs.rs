@@ -1,5 +1,7 @@
 //! The programs of Python's documentation are examples here, and print what they are to print.
 
+use procession::all_start_methods;
+
 use crate::support::{isolated, outputs, printed};
 
 /// Z2.
@@ -56,6 +58,17 @@ fn processes() {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
+    });
+}
+
+#[test]
+fn start_methods() {
+    isolated(|| {
+        let text = printed("start_methods");
+        let said = |start: &str| text.lines().any(|line| line.starts_with(start));
+        assert!(said("forkserver: 1000000, loaded before: true"), "{text}");
+        assert!(said("spawn: 1000000, loaded before: false"), "{text}");
+        assert!(all_start_methods().iter().all(|m| said(&format!("{}: process ", m.name()))), "{text}");
     });
 }
 
