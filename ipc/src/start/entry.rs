@@ -7,8 +7,8 @@
 //! 3. descriptor 0 is a packet socket whose other end was made by our parent, under our user,
 //! 4. a whole parcel of ours, from this very build, is queued there already. It never waits to find out.
 //!
-//! If all of this holds but that our parent made the other end, and nobody has that end any more, then the parent was killed
-//! while it started us. The program ends: its `main` was never meant to run.
+//! If all of this holds but that our parent made the other end, and who made it is gone, then the parent was killed while it
+//! started us. The program ends: its `main` was never meant to run.
 //!
 //! Constructors of other crates may follow ours in the image; a target may rely on them, so the entry runs the rest of
 //! them before anything else (the loader never gets to it).
@@ -19,7 +19,7 @@ use super::parcel::{HEADER, Header, Kind, Parcel};
 use super::{bootstrap, forkserver};
 use crate::sys::fd::{fill_standard_streams, is_abandoned, replace_by_null};
 use crate::sys::image::main_image;
-use crate::sys::process::{Disposition, remove_variable, set_disposition};
+use crate::sys::process::{Disposition, is_ending, remove_variable, set_disposition};
 use crate::sys::rights::has_elevated_rights;
 use crate::sys::socket;
 use nix::libc::{self, c_char, c_int};
@@ -108,8 +108,9 @@ fn invited() -> Option<Role> {
     if pid == nix::unistd::getppid().as_raw() {
         return Some(role);
     }
-    // A process that ends closes its descriptors before its children get another parent.
-    if is_abandoned(stdin).unwrap_or(false) {
+    // Its children get another parent when the last of its threads is on the way out; another one may still have to close
+    // the descriptors. A process id that is free again means that they are closed.
+    if is_ending(pid) || is_abandoned(stdin).unwrap_or(false) {
         bootstrap::leave(0)
     }
     None

@@ -192,20 +192,42 @@ fn signal_set(signals: &[c_int]) -> io::Result<libc::sigset_t> {
 /// Children of this process, zombies too, whose name is `name` (proc_pid_stat(5)). Reads all of /proc: for rare cases.
 #[must_use]
 pub fn children_named(name: &CStr) -> Vec<i32> {
-    let own = std::process::id().to_string();
-    let is_ours = |pid: &i32| {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // "pid (name) state parent ...": the name may hold anything, also a parenthesis.
-        let (Some(open), Some(close)) =
-            (stat.iter().position(|&b| b == b'('), stat.iter().rposition(|&b| b == b')'))
-        else {
-            return false;
-        };
-        let parent = stat[close + 1..].split(|&b| b == b' ').nth(2);
-        stat.get(open + 1..close) == Some(name.to_bytes()) && parent == Some(own.as_bytes())
-    };
+    let own = std::process::id().cast_signed();
+    let is_ours =
+        |pid: &i32| Stat::read(*pid).is_some_and(|stat| stat.name == name.to_bytes() && stat.parent == own);
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+}
+
+/// Whether a process is gone, or on its way: it runs no code of its program any more.
+#[must_use]
+pub fn is_ending(pid: i32) -> bool {
+    /// include/linux/sched.h: "Getting shut down".
+    const PF_EXITING: u32 = 4;
+    match Stat::read(pid) {
+        Some(stat) => stat.flags & PF_EXITING != 0,
+        None => matches!(kill(Pid::from_raw(pid), None), Err(Errno::ESRCH)),
+    }
+}
+
+/// What `/proc/PID/stat` says.
+struct Stat {
+    name: Vec<u8>,
+    parent: i32,
+    /// The kernel's `PF_` flags.
+    flags: u32,
+}
+
+impl Stat {
+    /// "pid (name) state parent group session terminal its-group flags ...": the name may hold anything, also a parenthesis.
+    fn read(pid: i32) -> Option<Self> {
+        let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let (open, close) = (text.iter().position(|&b| b == b'(')?, text.iter().rposition(|&b| b == b')')?);
+        let rest = std::str::from_utf8(&text[close + 1..]).ok()?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let name = text.get(open + 1..close)?.to_vec();
+        Some(Self { name, parent: fields.get(1)?.parse().ok()?, flags: fields.get(6)?.parse().ok()? })
+    }
 }
 
 /// Number of threads of this process; `None` where /proc does not say.
