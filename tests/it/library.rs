@@ -63,6 +63,7 @@ fn assert_refused(host: &mut Command, starts: &Path) {
     fs::remove_file(starts).unwrap();
 }
 
+/// T178 (TestNoForkBomb.test_noforkbomb): where no child could take over, nothing is executed that would do the same again.
 #[test]
 fn shared_library_in_a_c_program_is_told_that_it_cannot_start_processes() {
     isolated(|| {

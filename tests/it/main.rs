@@ -37,6 +37,7 @@ mod hygiene;
 mod library;
 mod logging;
 mod odd_parents;
+mod odd_uses;
 mod parent_death;
 mod pipe;
 mod pool;
