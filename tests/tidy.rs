@@ -1,11 +1,14 @@
 //! Rules that a machine can check, so that no reviewer has to: length, module docs, layer imports, where `unsafe` may
-//! stand, process starts only inside `isolated`, and a few words that do not belong in the tree.
+//! stand, process starts only inside `isolated`, a few words that do not belong in the tree, and whether the book's page of
+//! CPython's tests is true.
 //!
 //! Each rule is a test that lists `file:line: what is wrong`. The rules are pure functions in `tidy/checks.rs`, and
 //! `tidy/proofs.rs` shows each of them failing on a bad input.
 
 #[path = "tidy/checks.rs"]
 mod checks;
+#[path = "tidy/conformance.rs"]
+mod conformance;
 #[path = "tidy/proofs.rs"]
 mod proofs;
 #[path = "tidy/source.rs"]
@@ -73,13 +76,35 @@ fn no_paths_of_one_machine() {
     report(everything().iter().flat_map(checks::machine_paths));
 }
 
+#[test]
+fn ports_of_cpythons_tests_have_their_names() {
+    report(sources().iter().flat_map(conformance::names));
+}
+
+/// With `PROCESSION_UPDATE=1` in the environment it writes the page first.
+#[test]
+fn conformance_page_is_true() {
+    let files = sources();
+    if std::env::var_os("PROCESSION_UPDATE").is_some() {
+        fs::write(Path::new(ROOT).join(conformance::PAGE), conformance::page(&files))
+            .expect("a writable tree");
+    }
+    report(conformance::untrue(&read(conformance::PAGE), &files));
+}
+
 /// The checks above would all pass over an empty tree.
 #[test]
 fn the_walk_finds_the_tree() {
     let paths: Vec<String> = everything().into_iter().map(|file| file.path).collect();
-    for expected in
-        ["src/lib.rs", "ipc/src/lib.rs", "actors/src/lib.rs", "tests/tidy.rs", ".ci/run", "Cargo.toml"]
-    {
+    for expected in [
+        "src/lib.rs",
+        "ipc/src/lib.rs",
+        "actors/src/lib.rs",
+        "tests/tidy.rs",
+        ".ci/run",
+        "Cargo.toml",
+        conformance::PAGE,
+    ] {
         assert!(paths.iter().any(|path| path == expected), "{expected} is missing in {paths:#?}");
     }
 }
