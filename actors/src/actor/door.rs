@@ -44,6 +44,12 @@ impl Guests {
         guests.push(Arc::downgrade(peer));
     }
 
+    /// Whether there is only one.
+    pub(super) fn is_one(&self) -> bool {
+        let guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        guests.iter().filter(|guest| guest.strong_count() > 0).nth(1).is_none()
+    }
+
     /// Those that are still there.
     pub(super) fn all(&self) -> Vec<Arc<Peer>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()

@@ -15,17 +15,17 @@
 //! - anything else that ends a process.
 
 use super::door::{Guests, attend};
-use super::peer::Peer;
+use super::peer::{Peer, Reading};
 use super::{Actor, Reply};
 use crate::runtime::{self, register};
 use procession_ipc::authkey::authkey;
-use procession_ipc::call::frame::{Status, next_request};
+use procession_ipc::call::frame::{Status, has_request, next_request};
 use procession_ipc::call::serving;
 use procession_ipc::codec;
 use procession_ipc::rendezvous::{Address, Listener};
 use procession_ipc::start::Role;
 use procession_ipc::start::outcome::Failure;
-use procession_ipc::stream::{Inbox, Stream};
+use procession_ipc::stream::Stream;
 use procession_ipc::unwind::{PanicReport, catch};
 use serde::{Deserialize, Serialize};
 use std::future::{Future, poll_fn};
@@ -44,7 +44,7 @@ use tokio::time::timeout;
 /// How long the last words to callers may take that do not read.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// After so many requests of one connection, the others' sockets and the control stream are looked at.
+/// After so many requests of one connection, the other sockets and the control stream are looked at.
 const TURN: u32 = 64;
 
 /// What each start of an actor brings along.
@@ -90,10 +90,23 @@ pub(super) enum Order {
 
 /// Requests of one connection.
 pub(super) struct Work {
-    pub(super) inbox: Inbox,
+    pub(super) reading: Reading,
     pub(super) peer: Arc<Peer>,
     /// Where the inbox goes back to.
-    pub(super) done: oneshot::Sender<Inbox>,
+    pub(super) done: oneshot::Sender<Reading>,
+}
+
+impl Work {
+    /// Whether there is a request; if `may_look`, also one that comes at once. A caller that calls again as soon as it has
+    /// its answer is served without any hop this way.
+    fn has_request(&mut self, may_look: bool) -> bool {
+        while !has_request(&self.reading.inbox) {
+            if !may_look || !self.peer.look(&mut self.reading) {
+                return false;
+            }
+        }
+        true
+    }
 }
 
 /// Where orders arrive. It holds an inbox for each connection at most.
@@ -134,9 +147,13 @@ impl<A: Actor> Host<'_, A> {
 
     /// Works an inbox off. The error is the panic of a method.
     fn work(&mut self, mut work: Work) -> Result<(), PanicReport> {
+        let is_alone = self.guests.is_one();
         let mut count = 0;
-        while !self.stopping.load(Ordering::Relaxed) && !work.peer.is_clogged() {
-            let (id, message) = match next_request(&mut work.inbox) {
+        while !self.stopping.load(Ordering::Relaxed)
+            && !work.peer.is_clogged()
+            && work.has_request(is_alone && count < TURN)
+        {
+            let (id, message) = match next_request(&mut work.reading.inbox) {
                 Ok(Some(request)) => request,
                 Ok(None) => break,
                 Err(_) => {
@@ -156,7 +173,7 @@ impl<A: Actor> Host<'_, A> {
                 self.runtime.block_on(tokio::task::yield_now());
             }
         }
-        let _ = work.done.send(work.inbox);
+        let _ = work.done.send(work.reading);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //!
 //! A connection has at most one inbox, and that is either here, being filled, or with the host, being worked off. So what
 //! waits for the actor is bounded by the inbox for each connection; the rest stays in the socket and then with the caller.
+//! Whoever has the inbox, and with it the [`Reading`], is the one who reads.
 //! Replies are written by the host at once. What the socket does not take is kept here, and no request is carried out
 //! while there is much of it ([`MAX_UNSENT`]).
 
@@ -19,6 +20,21 @@ use tokio::sync::oneshot;
 
 /// A caller that lets so many bytes of replies lie is not served until it has read them: 1 MiB.
 const MAX_UNSENT: usize = 1 << 20;
+
+/// What only the one touches who reads.
+#[derive(Default)]
+pub(super) struct Reading {
+    pub(super) inbox: Inbox,
+    spin: Spin,
+    /// It was looked for more just now, in vain.
+    has_looked: bool,
+}
+
+impl Reading {
+    pub(super) fn new(inbox: Inbox) -> Self {
+        Self { inbox, ..Self::default() }
+    }
+}
 
 /// A connection.
 pub(super) struct Peer {
@@ -74,13 +90,28 @@ impl Peer {
         }
     }
 
-    /// Reads more into `inbox`, looking a few times before it sleeps; 0 is the end.
-    pub(super) async fn read(&self, inbox: &mut Inbox, spin: &mut Spin) -> io::Result<usize> {
-        if let Some(until) = spin.begin() {
+    /// Looks a few times for more bytes and keeps the thread meanwhile: for who has nothing else to do.
+    pub(super) fn look(&self, reading: &mut Reading) -> bool {
+        let Reading { inbox, spin, has_looked } = reading;
+        let stream = self.stream.get_ref();
+        // The end of the stream is for who reads next.
+        let count = spin.look(|| stream.try_read(inbox.space()).ok().flatten()).unwrap_or(0);
+        inbox.filled(count);
+        *has_looked = count == 0;
+        count > 0
+    }
+
+    /// Reads more, looking a few times before it sleeps; says whether there was more.
+    async fn read(&self, reading: &mut Reading) -> io::Result<bool> {
+        let Reading { inbox, spin, has_looked } = reading;
+        if !std::mem::take(has_looked)
+            && let Some(until) = spin.begin()
+        {
             loop {
                 if let Some(count) = self.stream.get_ref().try_read(inbox.space())? {
                     spin.end(true);
-                    return Ok(count);
+                    inbox.filled(count);
+                    return Ok(count > 0);
                 }
                 if Instant::now() >= until {
                     break spin.end(false);
@@ -92,10 +123,11 @@ impl Peer {
         }
         loop {
             let mut ready = self.stream.readable().await?;
-            match self.stream.get_ref().try_read(inbox.space())? {
-                Some(count) => return Ok(count),
-                None => ready.clear_ready(),
+            if let Some(count) = self.stream.get_ref().try_read(inbox.space())? {
+                inbox.filled(count);
+                return Ok(count > 0);
             }
+            ready.clear_ready();
         }
     }
 
@@ -106,23 +138,22 @@ impl Peer {
 }
 
 /// Hands the requests of one connection to the host until it ends. `inbox` holds what has arrived already.
-pub(super) async fn serve(peer: Arc<Peer>, mut inbox: Inbox, host: Mailbox) -> io::Result<()> {
-    let mut spin = Spin::default();
+pub(super) async fn serve(peer: Arc<Peer>, inbox: Inbox, host: Mailbox) -> io::Result<()> {
+    let mut reading = Reading::new(inbox);
     loop {
         peer.flush().await?;
-        while !has_request(&inbox) {
-            match peer.read(&mut inbox, &mut spin).await? {
-                0 => return Ok(()),
-                count => inbox.filled(count),
+        while !has_request(&reading.inbox) {
+            if !peer.read(&mut reading).await? {
+                return Ok(());
             }
         }
         let (done, back) = oneshot::channel();
-        let work = Work { inbox, peer: Arc::clone(&peer), done };
+        let work = Work { reading, peer: Arc::clone(&peer), done };
         if host.send(Order::Work(work)).is_err() {
             return Ok(());
         }
         // The host drops what it does not work off any more.
         let Ok(returned) = back.await else { return Ok(()) };
-        inbox = returned;
+        reading = returned;
     }
 }
