@@ -160,9 +160,10 @@ fn borrowed_type(arg: &Arg) -> TokenStream {
     match param {
         syn::Type::Reference(reference) if *is_lent => {
             let elem = &reference.elem;
-            quote!(&'__call #elem)
+            quote_spanned!(param.span()=> &'__call #elem)
         }
-        _ => quote!(&'__call #owned),
+        // Mistakes about what is sent are shown at the type that cannot be.
+        _ => quote_spanned!(param.span()=> &'__call #owned),
     }
 }
 
@@ -212,12 +213,15 @@ fn arm(method: &Method) -> TokenStream {
         false => quote!(#field),
     });
     let wait = is_async.then(|| quote!(.await));
-    // Mistakes about what is sent are shown at the type that cannot be.
     let span = output.ok.span();
     let verb = Ident::new(if output.err.is_some() { "result" } else { "value" }, span);
-    let call = quote!(Self::#name(self #(, #given)*)#wait);
-    let answer = quote_spanned!(span=> reply.#verb(&#call));
-    quote!(#(#cfgs)* Message::#name(#(#fields),*) => { #answer })
+    let reply = quote_spanned!(span=> reply.#verb(&answer));
+    quote! {
+        #(#cfgs)* Message::#name(#(#fields),*) => {
+            let answer = Self::#name(self #(, #given)*)#wait;
+            #reply
+        }
+    }
 }
 
 fn verbs(interface: &Interface) -> TokenStream {
@@ -253,12 +257,12 @@ fn verb(interface: &Interface, method: &Method) -> TokenStream {
     quote! {
         #(#cfgs)* #(#attrs)* #docs
         #vis fn #name(&self #(, #params)*) -> ::core::result::Result<#ok, ::procession::CallError<#err>> {
-            ::procession::__private::call::<Message #generics, _, _, _>(&self.caller, #text, &Call #turbofish ::#name(#(#given),*))
+            ::procession::__private::call::<Message #generics, _, #ok, #err>(&self.caller, #text, &Call #turbofish ::#name(#(#given),*))
         }
 
         #(#cfgs)* #(#deprecated)* #[doc = #twin_doc]
         #vis fn #twin(&self #(, #params)*) -> ::procession::Call<#ok, #err> {
-            ::procession::__private::call_async::<Message #generics, _, _, _>(&self.caller, #text, &Call #turbofish ::#name(#(#given),*))
+            ::procession::__private::call_async::<Message #generics, _, #ok, #err>(&self.caller, #text, &Call #turbofish ::#name(#(#given),*))
         }
     }
 }

@@ -10,9 +10,9 @@ use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::visit_mut::VisitMut;
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, GenericParam, Ident, ImplItem, ImplItemFn, ItemImpl, Lifetime,
-    LitStr, Pat, PathArguments, ReceiverKind, Result, ReturnType, Safety, Signature, Type, TypeReference,
-    Visibility, parse_quote,
+    Attribute, Error, FnArg, GenericArgument, GenericParam, Generics, Ident, ImplItem, ImplItemFn, ItemImpl,
+    Lifetime, LitStr, Pat, PathArguments, ReceiverKind, Result, ReturnType, Safety, Signature, Type,
+    TypeReference, Visibility, WherePredicate, parse_quote, parse_quote_spanned,
 };
 
 /// Attributes that say something about the proxy's method too.
@@ -26,6 +26,7 @@ pub(crate) fn interface(options: TokenStream, block: TokenStream) -> Result<Inte
     })?;
     let name = check_head(&block)?;
     let mut mistakes = Mistakes::default();
+    check_parameters(&block.generics, &mut mistakes);
     let methods = methods(&block, &mut mistakes);
     if methods.is_empty() && mistakes.is_empty() {
         mistakes.add(
@@ -100,6 +101,28 @@ fn check_head(block: &ItemImpl) -> Result<Ident> {
             None => Err(Error::new_spanned(path, "the type has no name")),
         },
         other => Err(Error::new_spanned(other, "an actor is a type with a name: a struct or an enum")),
+    }
+}
+
+/// A parameter without any bound may borrow, so no actor can have it.
+fn check_parameters(generics: &Generics, mistakes: &mut Mistakes) {
+    let clause = generics.where_clause.iter().flat_map(|clause| &clause.predicates);
+    let bounded: Vec<&Type> = clause
+        .filter_map(|predicate| match predicate {
+            WherePredicate::Type(predicate) => Some(bare(&predicate.bounded_ty)),
+            _ => None,
+        })
+        .collect();
+    for param in generics.type_params().filter(|param| param.bounds.is_empty()) {
+        let is_it = |ty: &&Type| matches!(ty, Type::Path(path) if path.path.is_ident(&param.ident));
+        if !bounded.iter().any(is_it) {
+            let name = &param.ident;
+            let text = format!(
+                "an actor's parameter owns its data: write `{name}: Wire` if a method takes or returns it, otherwise \
+                 `{name}: Send + 'static`"
+            );
+            mistakes.add(param.span(), text);
+        }
     }
 }
 
@@ -269,8 +292,8 @@ fn result_types(ty: &Type) -> Option<(Type, Type)> {
     }
     // An alias: only the compiler knows what it hides.
     let of = |part: &str| {
-        let part = Ident::new(part, ty.span());
-        parse_quote!(<#ty as ::procession::__private::ResultLike>::#part)
+        let (part, span) = (Ident::new(part, ty.span()), ty.span());
+        parse_quote_spanned!(span=> <#ty as ::procession::__private::ResultLike>::#part)
     };
     Some((of("Ok"), of("Err")))
 }
