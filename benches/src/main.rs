@@ -7,6 +7,7 @@
 
 mod args;
 mod harness;
+mod manager;
 mod pool;
 mod python;
 mod report;
@@ -24,8 +25,11 @@ struct Group {
     figures: &'static [Figure],
 }
 
-const GROUPS: &[Group] =
-    &[Group { name: "start", figures: start::FIGURES }, Group { name: "pool", figures: pool::FIGURES }];
+const GROUPS: &[Group] = &[
+    Group { name: "start", figures: start::FIGURES },
+    Group { name: "pool", figures: pool::FIGURES },
+    Group { name: "manager", figures: manager::FIGURES },
+];
 
 /// The command line could not be understood.
 const MISUSE: u8 = 2;
@@ -185,7 +189,7 @@ mod tests {
 
     #[test]
     fn an_unknown_group_or_figure_is_told_with_those_that_exist() {
-        assert_eq!(names("pol", None).unwrap_err(), "no group `pol`; groups: start, pool");
+        assert_eq!(names("pol", None).unwrap_err(), "no group `pol`; groups: start, pool, manager");
         let error = names("pool", Some("pool.appl")).unwrap_err();
         assert!(error.starts_with("no figure `pool.appl` in group `pool`; figures: pool.apply, "), "{error}");
     }

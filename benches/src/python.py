@@ -7,6 +7,7 @@ import shutil
 import statistics
 import sys
 import time
+from multiprocessing.managers import BaseManager
 
 MIB = 1 << 20
 WORKERS = 2
@@ -119,6 +120,43 @@ def map_auto(pool, n):
     return pool.map(identity, range(n))
 
 
+class Counter:
+    def __init__(self):
+        self.total = 0
+
+    def add(self, n):
+        self.total += n
+        return self.total
+
+
+class CounterManager(BaseManager):
+    pass
+
+
+CounterManager.register("Counter", Counter)
+
+
+class Calls:
+    """Calls a second of a method of an object in a manager's process."""
+
+    def __init__(self):
+        self.manager = CounterManager()
+        self.manager.start()
+        self.counter = self.manager.Counter()
+        self.before = 0
+
+    def run(self, n):
+        begin = time.perf_counter()
+        totals = [self.counter.add(1) for _ in range(n)]
+        seconds = time.perf_counter() - begin
+        check(totals == list(range(self.before + 1, self.before + n + 1)), True)
+        self.before += n
+        return n / seconds
+
+    def end(self):
+        self.manager.shutdown()
+
+
 FIGURES = {
     "start.forkserver.total": lambda: Start("forkserver"),
     "start.spawn.total": lambda: Start("spawn"),
@@ -129,6 +167,8 @@ FIGURES = {
     "pool.apply_async": lambda: Pool(apply_async),
     "pool.map_chunk1": lambda: Pool(map_chunk1),
     "pool.map_auto": lambda: Pool(map_auto),
+    "actor.call": Calls,
+    "actor.call.pipelined": Calls,
 }
 
 
