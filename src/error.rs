@@ -224,6 +224,17 @@ pub enum ErrorKind {
         state: ChildState,
     },
 
+    /// The child is not the actor that a proxy was asked for.
+    #[error("child `{id}` is {}, and not the actor `{wanted}`", .found.as_deref().unwrap_or("no actor"))]
+    OtherChild {
+        /// Its id.
+        id: String,
+        /// Name of the type that was asked for.
+        wanted: &'static str,
+        /// Name of the type that it is, if it is an actor.
+        found: Option<String>,
+    },
+
     /// The process of a child could not be started.
     #[error("child `{id}` could not be started: {reason}")]
     ChildNotStarted {

@@ -1,11 +1,12 @@
 //! Supervisors: processes that are started again when they end, with OTP's meaning.
 
-use crate::{Context, Result};
+use crate::{Actor, Context, Proxy, Result};
 use procession_actors::supervisor as actors;
 use procession_actors::supervisor::spec::{self, Flags, Start, Tree};
 use procession_ipc::codec::Wire;
 use procession_ipc::start::StartMethod;
 use procession_ipc::start::target::{Target, assert_target};
+use std::any::type_name;
 use std::time::{Duration, Instant};
 
 pub use procession_actors::supervisor::ChildInfo;
@@ -55,6 +56,45 @@ impl Supervisor {
     /// Begins to describe a supervisor, with OTP's defaults: one for one, and one restart in five seconds.
     pub fn builder() -> SupervisorBuilder {
         SupervisorBuilder { flags: Flags::default(), children: Vec::new(), method: None }
+    }
+
+    /// A proxy of the child at `path`, which is an actor. It follows the child: a call that is in flight when its process is
+    /// killed fails with [`CallError::ActorDied`](crate::CallError::ActorDied) and is not repeated, later ones reach the next
+    /// process, also those that are made before it is there. It can be sent to any process.
+    ///
+    /// When the child is stopped for good, or its supervisor is, calls fail with `ActorDied` or
+    /// [`CallError::ActorStopped`](crate::CallError::ActorStopped).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::OtherChild`](crate::ErrorKind::OtherChild) if it is not an `A`; as
+    /// [`terminate_child`](Self::terminate_child).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use procession::prelude::*;
+    /// # use std::time::Duration;
+    /// struct Counter {
+    ///     total: i64,
+    /// }
+    ///
+    /// #[procession::actor]
+    /// impl Counter {
+    ///     pub fn add(&mut self, n: i64) -> i64 {
+    ///         self.total += n;
+    ///         self.total
+    ///     }
+    /// }
+    ///
+    /// let tree = Supervisor::builder().child(ChildSpec::new("counter", || Counter { total: 40 })).start()?;
+    /// let counter = tree.proxy::<Counter>("counter")?;
+    /// assert_eq!(counter.add(2)?, 42);
+    /// # tree.stop()?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn proxy<A: Actor>(&self, path: &str) -> Result<A::Proxy> {
+        Ok(A::Proxy::from_caller(self.0.caller(path, type_name::<A>())?))
     }
 
     /// All children, in the order of their starts. OTP's are in the opposite order.
@@ -246,6 +286,26 @@ pub struct ChildSpec {
 }
 
 impl ChildSpec {
+    /// An actor, which `factory` makes in each of its processes. [`Supervisor::proxy`] gives its proxy.
+    ///
+    /// It counts as started when it is made; a factory that panics is a start that failed. When it is stopped, it finishes
+    /// the call in hand.
+    pub fn new<F, M>(id: impl Into<String>, factory: F) -> Self
+    where
+        F: Target<(), M, Output: Actor>,
+    {
+        Self::with_args(id, factory, ())
+    }
+
+    /// An actor, which `f(args)` makes in each of its processes. The arguments are encoded once, here.
+    pub fn with_args<F, A, M>(id: impl Into<String>, f: F, args: A) -> Self
+    where
+        F: Target<A, M, Output: Actor>,
+    {
+        const { assert_target::<F>() };
+        Self::new_with(id, ChildKind::Worker, Start::actor(f, &args))
+    }
+
     /// A process that runs `f(args)`. The arguments are encoded once, here; each incarnation decodes them anew.
     ///
     /// When the function returns, the process has ended normally.

@@ -25,8 +25,8 @@ pub use reply::Reply;
 
 use crate::Result;
 use crate::process::{self, Options};
-use crate::runtime;
-use host::{Hosting, Props};
+use crate::runtime::{self, register};
+use host::{Hosting, MADE, Props};
 use procession_ipc::call::{Caller, End};
 use procession_ipc::child::ExitStatus;
 use procession_ipc::codec::Wire;
@@ -39,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::Interest;
 
 /// How long an error waits for a process whose connection has ended to end too. It is about to: its descriptors are closed
 /// by the kernel on its way out.
@@ -144,6 +145,20 @@ impl Incarnation {
     /// Asks it to stop: it finishes the call in hand and leaves with code 0. Never waits. Dropping asks too.
     pub fn stop(&self) {
         self.control.hang_up();
+    }
+
+    /// Waits until the actor is made; `false` when it will not be.
+    pub(crate) async fn wait_made(&self) -> bool {
+        let registered = self.control.try_clone().and_then(|control| register(control, Interest::READABLE));
+        let Ok(control) = registered else { return false };
+        loop {
+            let Ok(mut ready) = control.readable().await else { return false };
+            match control.get_ref().try_read(&mut [0]) {
+                Ok(None) => ready.clear_ready(),
+                Ok(Some(count)) => return count == MADE.len(),
+                Err(_) => return false,
+            }
+        }
     }
 
     /// Has the errors of this process's callers tell how this incarnation ended.

@@ -15,6 +15,7 @@
 //! however it ends.
 
 mod control;
+mod doors;
 pub mod intensity;
 mod living;
 mod nested;
@@ -31,6 +32,7 @@ pub use request::ChildInfo;
 use crate::runtime;
 use crate::{Error, Result};
 use control::{Note, Setup, SupervisorActor};
+use procession_ipc::call::Caller;
 use ractor::ActorRef;
 use request::{Denial, Operation, Reply, Request};
 use spec::{ChildSpec, PATH_SEPARATOR, Tree};
@@ -57,8 +59,9 @@ impl Supervisor {
     ///
     /// A tree that cannot work; [`Error::ChildNotStarted`]; [`Error::IntensityExceeded`] when the first ones end faster than
     /// the last ones start.
-    pub fn start(tree: Tree) -> Result<Self> {
+    pub fn start(mut tree: Tree) -> Result<Self> {
         tree.check()?;
+        tree.give_addresses()?;
         let method = tree.method;
         let shared = Arc::new(Shared::new(tree));
         let actor = runtime::spawn(SupervisorActor, Setup { shared: Arc::clone(&shared), method })?;
@@ -84,7 +87,8 @@ impl Supervisor {
     ///
     /// A child that cannot work; [`Error::ChildIs`] for an id that is there already; [`Error::ChildNotStarted`], and then
     /// there is no such child; those of [`which_children`](Self::which_children).
-    pub fn start_child(&self, path: &str, spec: ChildSpec) -> Result<ChildInfo> {
+    pub fn start_child(&self, path: &str, mut spec: ChildSpec) -> Result<ChildInfo> {
+        spec.start.give_addresses()?;
         let id = spec.id.clone();
         only(id, self.ask(path, Operation::Start(spec))?)
     }
@@ -118,6 +122,28 @@ impl Supervisor {
     pub fn delete_child(&self, path: &str) -> Result<()> {
         let (supervisor, id) = split(path);
         self.ask(supervisor, Operation::Delete(id.to_owned())).map(drop)
+    }
+
+    /// Who calls the child at `path`, which is an actor of the type with this name. It follows the child over all its
+    /// incarnations.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherChild`]; those of [`which_children`](Self::which_children).
+    pub fn caller(&self, path: &str, actor: &'static str) -> Result<Caller> {
+        let (supervisor, id) = split(path);
+        let children = self.which_children(supervisor)?;
+        let child = children.into_iter().find(|child| child.id == id);
+        let child = child.ok_or_else(|| Error::NoSuchChild { id: id.to_owned() })?;
+        let Some(place) = child.place.as_ref().filter(|place| place.actor == actor) else {
+            let found = child.place.map(|place| place.actor);
+            return Err(Error::OtherChild { id: child.id, wanted: actor, found });
+        };
+        let caller = Caller::at(place.address);
+        if supervisor.is_empty() {
+            self.shared.tell_the_end_of(id, &caller);
+        }
+        Ok(caller)
     }
 
     /// Asks for the end of all children, from the last to the first, and of the supervisor; does not wait.

@@ -107,6 +107,7 @@ fn kind_of_actor(error: ActorError) -> ErrorKind {
         ActorError::BadChild { id, reason } => ErrorKind::BadChild { id, reason },
         ActorError::NoSuchChild { id } => ErrorKind::NoSuchChild { id },
         ActorError::ChildIs { id, state } => ErrorKind::ChildIs { id, state },
+        ActorError::OtherChild { id, wanted, found } => ErrorKind::OtherChild { id, wanted, found },
         ActorError::ChildNotStarted { id, reason } => ErrorKind::ChildNotStarted { id, reason },
         ActorError::SupervisorEnded => ErrorKind::SupervisorEnded,
         ActorError::IntensityExceeded { child, restarts, period, last } => {

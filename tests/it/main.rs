@@ -53,5 +53,6 @@ mod scarce;
 mod signals;
 mod streams;
 mod supervisor;
+mod supervisor_actor;
 mod supervisor_tree;
 mod surroundings;

@@ -47,11 +47,14 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// After so many requests of one connection, the other sockets and the control stream are looked at.
 const TURN: u32 = 64;
 
+/// What the control stream says once the actor is made.
+pub(super) const MADE: &[u8] = b"m";
+
 /// What each start of an actor brings along.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Props {
     pub(super) listener: Listener,
-    /// Ends when the actor shall stop.
+    /// Says when the actor is made; ends when it shall stop.
     pub(super) control: Stream,
 }
 
@@ -74,6 +77,8 @@ impl<A: Actor> Role<A> for Hosting {
         let (listener, control) = register(props.listener, Interest::READABLE)
             .and_then(|listener| Ok((listener, register(props.control, Interest::READABLE)?)))
             .map_err(|error| not_hosted(&error))?;
+        // Who started it may be gone; then the actor is about to be told.
+        let _ = control.get_ref().try_write(MADE);
         runtime.spawn(attend(listener, key, guests.clone(), mailbox.clone()));
         runtime.spawn(obey(control, Arc::clone(&stopping), mailbox));
         Host { value, address, out: Vec::new(), guests, stopping, runtime: &runtime }.run(orders)

@@ -7,19 +7,23 @@
 //! Invariants:
 //! - a child of the roster is running exactly while it is in `watches`, between any two messages;
 //! - news of a process that is not in `watches` any more are old, and ignored;
+//! - a child that is an actor has a door while it runs or is being restarted, between any two messages;
 //! - however this actor ends, `Shared` is told, and no process of its children is left.
 
+use super::doors::Doors;
 use super::living::Living;
 use super::request::{Denial, Operation, Reply};
 use super::spec::{ChildSpec, Shutdown, Start};
 use super::state::{Body, Shared, State, info};
-use super::strategy::{Ending, Refusal, Step};
+use super::strategy::{ChildState, Ending, Refusal, Step};
 use crate::process::{Options, ProcessActor, SIGKILL, Watched};
 use crate::{Error, Result};
+use procession_ipc::call::Caller;
 use procession_ipc::start::StartMethod;
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
@@ -54,8 +58,24 @@ pub(super) struct SupervisorActor;
 pub(super) struct Control {
     setup: Setup,
     watches: HashMap<String, Watch>,
+    doors: Doors,
     /// What happened to the child that had to be restarted last.
-    last: String,
+    last: Last,
+}
+
+/// Why a child has no process.
+enum Last {
+    Ended(String),
+    NotStarted(String),
+}
+
+impl fmt::Display for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(story) => f.write_str(story),
+            Self::NotStarted(reason) => write!(f, "could not be started: {reason}"),
+        }
+    }
 }
 
 /// Who watches a process, and how to wait for its end.
@@ -70,7 +90,8 @@ impl Actor for SupervisorActor {
     type Arguments = Setup;
 
     async fn pre_start(&self, _: ActorRef<Note>, setup: Setup) -> Result<Control, ActorProcessingErr> {
-        Ok(Control { setup, watches: HashMap::new(), last: String::new() })
+        let last = Last::Ended(String::new());
+        Ok(Control { setup, watches: HashMap::new(), doors: Doors::default(), last })
     }
 
     async fn handle(
@@ -98,6 +119,7 @@ impl Actor for SupervisorActor {
                 control.act(&myself).await;
             }
         }
+        control.close_doors();
         Ok(())
     }
 
@@ -110,6 +132,7 @@ impl Actor for SupervisorActor {
         if let SupervisionEvent::ActorTerminated(who, ..) | SupervisionEvent::ActorFailed(who, _) = event {
             control.process_ended(who.get_id());
             control.act(&myself).await;
+            control.close_doors();
         }
         Ok(())
     }
@@ -138,6 +161,7 @@ impl Control {
                     if let Err(error) = &outcome {
                         tracing::error!(target: TARGET, %error, "supervisor gave up");
                     }
+                    self.doors = Doors::default();
                     self.setup.shared.end(outcome);
                     myself.stop(None);
                 }
@@ -145,12 +169,22 @@ impl Control {
         }
     }
 
+    /// Nobody waits for a child that has ended for good, or is forgotten.
+    fn close_doors(&mut self) {
+        let state = self.setup.shared.lock();
+        let child = |id: &str| state.roster.get(id);
+        self.doors.close_unless(|id| child(id).is_some_and(|child| child.state != ChildState::Stopped));
+    }
+
     fn outcome(&self, ending: Ending) -> Result<()> {
         let intensity = self.lock().roster.flags().intensity;
-        let last = self.last.clone();
+        let last = self.last.to_string();
         match ending {
             Ending::Stopped | Ending::Significant { .. } => Ok(()),
-            Ending::StartFailed { child } => Err(Error::ChildNotStarted { id: child, reason: last }),
+            Ending::StartFailed { child } => {
+                let (Last::Ended(reason) | Last::NotStarted(reason)) = &self.last;
+                Err(Error::ChildNotStarted { id: child, reason: reason.clone() })
+            }
             Ending::GaveUp { child } => Err(Error::IntensityExceeded {
                 child,
                 restarts: intensity.restarts,
@@ -172,34 +206,50 @@ impl Control {
                 }
             }
             Err(error) => {
-                tracing::warn!(target: TARGET, child = id, %error, "child not started");
-                self.last = format!("could not be started: {error}");
+                tracing::warn!(target: TARGET, child = id, error, "child not started");
+                self.last = Last::NotStarted(error);
                 state.roster.start_failed(id);
             }
         }
     }
 
-    /// Starts a process for a child, and has it watched.
-    async fn start(&mut self, myself: &ActorRef<Note>, id: &str, start: &Start) -> Result<Arc<Living>> {
+    /// Starts a process for a child, has it watched, and waits until it is ready. An error says why it is not.
+    async fn start(
+        &mut self,
+        myself: &ActorRef<Note>,
+        id: &str,
+        start: &Start,
+    ) -> Result<Arc<Living>, String> {
         let options = Options {
             method: self.setup.method,
             name: Some(id.to_owned()),
             daemon: Some(true),
             armed: Some(true),
         };
-        let living = Arc::new(Living::start(start, &options)?);
+        let place = start.place();
+        let door = match &place {
+            Some(place) => Some(self.doors.open(id, place.address).await.map_err(|e| e.to_string())?),
+            None => None,
+        };
+        let living = Living::start(start, door, &options).map_err(|error| error.to_string())?;
+        let living = Arc::new(living);
         let watched = Watched(Arc::clone(&living.child));
-        match Actor::spawn_linked(None, ProcessActor, watched, myself.get_cell()).await {
-            Ok((actor, ended)) => {
-                self.watches.insert(id.to_owned(), Watch { actor: actor.get_id(), ended });
-                Ok(living)
-            }
-            Err(error) => {
-                // It must not live on unseen.
-                let _ = living.child.signal(SIGKILL);
-                Err(Error::Runtime(error.to_string()))
-            }
+        let spawned = Actor::spawn_linked(None, ProcessActor, watched, myself.get_cell()).await;
+        let (actor, mut ended) = spawned.map_err(|error| {
+            // It must not live on unseen.
+            let _ = living.child.signal(SIGKILL);
+            error.to_string()
+        })?;
+        // So that it can be killed by whoever has no more patience.
+        self.lock().newcomer = Some(Arc::clone(&living));
+        let ready = living.wait_ready(&mut ended).await;
+        self.lock().newcomer = None;
+        ready?;
+        if let Some(place) = place {
+            living.tell_its_end(&Caller::at(place.address));
         }
+        self.watches.insert(id.to_owned(), Watch { actor: actor.get_id(), ended });
+        Ok(living)
     }
 
     /// Stops the process of a child and waits for its end.
@@ -241,10 +291,11 @@ impl Control {
             // The watch itself failed: it must not live on unseen.
             let _ = living.child.signal(SIGKILL);
         }
-        self.last = living.story();
+        let story = living.story();
         state.roster.ended(&id, living.end(), Instant::now());
         drop(state);
-        tracing::info!(target: TARGET, child = id, story = self.last, "child ended");
+        tracing::info!(target: TARGET, child = id, story, "child ended");
+        self.last = Last::Ended(story);
     }
 
     async fn answer(&mut self, myself: &ActorRef<Note>, operation: Operation) -> Reply {
@@ -304,7 +355,7 @@ impl Control {
         start: &Start,
     ) -> Result<Arc<Living>, Denial> {
         let started = self.start(myself, id, start).await;
-        started.map_err(|error| Denial::NotStarted { id: id.to_owned(), reason: error.to_string() })
+        started.map_err(|reason| Denial::NotStarted { id: id.to_owned(), reason })
     }
 }
 

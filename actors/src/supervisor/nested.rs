@@ -42,11 +42,11 @@ impl Line {
 }
 
 /// Starts a process that supervises.
-pub(super) fn start(tree: &Tree, options: &Options) -> Result<(Started, Option<Arc<Line>>)> {
+pub(super) fn start(tree: &Tree, options: &Options) -> Result<(Started, Line)> {
     let (ours, theirs) = Connection::pair()?;
     let started = start_unwatched(run, &(tree, theirs), options)?;
     let line = Line { id: started.child.name().to_owned(), connection: ours, turn: Mutex::new(()) };
-    Ok((started, Some(Arc::new(line))))
+    Ok((started, line))
 }
 
 /// The life of the process.

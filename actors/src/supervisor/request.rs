@@ -3,6 +3,7 @@
 use super::spec::{ChildKind, ChildSpec, PATH_SEPARATOR};
 use super::strategy::{ChildState, Refusal};
 use crate::Error;
+use procession_ipc::rendezvous::Address;
 use serde::{Deserialize, Serialize};
 
 /// A request for the supervisor at the end of the path.
@@ -50,6 +51,16 @@ pub struct ChildInfo {
     pub state: ChildState,
     /// What it is.
     pub kind: ChildKind,
+    /// Where it is called, if it is an actor.
+    pub(super) place: Option<Place>,
+}
+
+/// Where an actor is called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) address: Address,
+    /// Name of its type.
+    pub(super) actor: String,
 }
 
 /// Why a request was not granted.

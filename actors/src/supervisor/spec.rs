@@ -1,11 +1,15 @@
 //! What a supervisor is told about itself and its children: plain data, with OTP's words and defaults.
 
 pub use super::intensity::Intensity;
+use super::request::Place;
+use crate::actor::{Actor, Blueprint};
 use crate::{Error, Result};
 use procession_ipc::codec::Wire;
+use procession_ipc::rendezvous::Address;
 use procession_ipc::start::target::Target;
 use procession_ipc::start::{Recipe, StartMethod};
 use serde::{Deserialize, Serialize};
+use std::any::type_name;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -191,8 +195,21 @@ pub struct ChildSpec {
 pub enum Start {
     /// A function.
     Process(Recipe),
+    /// A typed actor.
+    Actor(Role),
     /// A supervisor with its children.
     Supervisor(Tree),
+}
+
+/// What a child does that is an actor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Role {
+    /// How each incarnation is made.
+    pub(super) blueprint: Blueprint,
+    /// Name of the actor's type.
+    pub(super) actor: String,
+    /// Where it is called; chosen by the supervisor at the root, so that copies of a specification are children of their own.
+    pub(super) address: Option<Address>,
 }
 
 /// A supervisor and its children, as data: it can be sent to the process that shall be the supervisor.
@@ -218,6 +235,41 @@ impl Start {
     {
         Ok(Self::Process(Recipe::new(f, args)?))
     }
+
+    /// The actor that `f(args)` makes.
+    ///
+    /// # Errors
+    ///
+    /// As [`process`](Self::process).
+    pub fn actor<F, A, M>(f: F, args: &A) -> Result<Self>
+    where
+        F: Target<A, M, Output: Actor>,
+    {
+        let blueprint = Blueprint::of_factory(f, args)?;
+        Ok(Self::Actor(Role { blueprint, actor: type_name::<F::Output>().to_owned(), address: None }))
+    }
+
+    /// Where it is called, if it is an actor.
+    pub(super) fn place(&self) -> Option<Place> {
+        match self {
+            Self::Actor(Role { address: Some(address), actor, .. }) => {
+                Some(Place { address: *address, actor: actor.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Chooses the addresses of actors, here or further down, that have none.
+    pub(super) fn give_addresses(&mut self) -> Result<()> {
+        match self {
+            Self::Process(_) | Self::Actor(Role { address: Some(_), .. }) => Ok(()),
+            Self::Actor(role) => {
+                role.address = Some(Address::random()?);
+                Ok(())
+            }
+            Self::Supervisor(tree) => tree.give_addresses(),
+        }
+    }
 }
 
 impl ChildSpec {
@@ -229,13 +281,18 @@ impl ChildSpec {
 
     fn check_below(&self) -> Result<()> {
         match &self.start {
-            Start::Process(_) => Ok(()),
+            Start::Process(_) | Start::Actor(_) => Ok(()),
             Start::Supervisor(tree) => tree.check(),
         }
     }
 }
 
 impl Tree {
+    /// Chooses the addresses of all actors in it that have none.
+    pub(super) fn give_addresses(&mut self) -> Result<()> {
+        self.children.iter_mut().try_for_each(|child| child.start.give_addresses())
+    }
+
     /// Refuses a tree that cannot work.
     pub(super) fn check(&self) -> Result<()> {
         self.flags.check()?;

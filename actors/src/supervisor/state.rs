@@ -10,6 +10,7 @@ use super::spec::{ChildKind, Start, Tree};
 use super::strategy::{Child, Refusal, Roster};
 use crate::Result;
 use crate::process::SIGKILL;
+use procession_ipc::call::Caller;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -34,6 +35,8 @@ pub(super) struct State {
     pub(super) roster: Roster<Body>,
     /// All children were started once.
     pub(super) begun: bool,
+    /// What was started and is not ready yet; no child has it.
+    pub(super) newcomer: Option<Arc<Living>>,
     /// How the supervisor ended, once it has.
     ended: Option<Result<()>>,
 }
@@ -51,7 +54,10 @@ impl Shared {
         let children = tree.children.into_iter();
         let entries = children.map(|child| (child.id, child.rules, Body::new(child.start)));
         let roster = Roster::new(tree.flags, entries);
-        Self { state: Mutex::new(State { roster, begun: false, ended: None }), changed: Condvar::new() }
+        Self {
+            state: Mutex::new(State { roster, begun: false, newcomer: None, ended: None }),
+            changed: Condvar::new(),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -117,17 +123,24 @@ impl Shared {
         let state = self.lock();
         let found = state.roster.get(id).filter(|child| child.rules.kind == ChildKind::Supervisor);
         let child = found.ok_or_else(|| Denial::Refused(id.to_owned(), Refusal::NotFound))?;
-        let line = child.body.living.as_ref().and_then(|living| living.line.clone());
+        let line = child.body.living.as_ref().and_then(|living| living.line());
         line.ok_or(Denial::Ended)
+    }
+
+    /// Has the errors of this process's callers tell how the process of a child ended.
+    pub(super) fn tell_the_end_of(&self, id: &str, caller: &Caller) {
+        if let Some(living) = self.lock().roster.get(id).and_then(|child| child.body.living.as_ref()) {
+            living.tell_its_end(caller);
+        }
     }
 
     /// Kills the processes of all children.
     pub(super) fn kill_all(&self) {
-        for child in self.lock().roster.children() {
-            if let Some(living) = &child.body.living {
-                // One that cannot be signalled has changed its user; its lifeline ends it with us.
-                let _ = living.child.signal(SIGKILL);
-            }
+        let state = self.lock();
+        let children = state.roster.children().iter().filter_map(|child| child.body.living.as_ref());
+        for living in children.chain(&state.newcomer) {
+            // One that cannot be signalled has changed its user; its lifeline ends it with us.
+            let _ = living.child.signal(SIGKILL);
         }
     }
 }
@@ -135,5 +148,11 @@ impl Shared {
 /// A child, as seen from outside.
 pub(super) fn info(child: &Child<Body>) -> ChildInfo {
     let pid = child.body.living.as_ref().map(|living| living.child.pid().unsigned_abs());
-    ChildInfo { id: child.id.clone(), pid, state: child.state, kind: child.rules.kind }
+    ChildInfo {
+        id: child.id.clone(),
+        pid,
+        state: child.state,
+        kind: child.rules.kind,
+        place: child.body.start.place(),
+    }
 }
