@@ -24,6 +24,7 @@ fn program() {
         Ok("removed") => be_removed(),
         Ok("exec") => become_another_program(),
         Ok("stubborn") => leave_a_stubborn_daemon(),
+        Ok("busy") => leave_while_threads_start_processes(),
         _ => {}
     }
 }
@@ -309,4 +310,32 @@ fn exit_by_another_thread_is_an_exit() {
             assert!(is_gone(daemon.cast_signed()));
         }
     });
+}
+
+/// The end of the program meets threads in the middle of starts, joins and kills.
+#[test]
+fn program_ends_while_its_threads_start_processes() {
+    isolated(|| {
+        for _ in 0..10 {
+            played("/proc/self/exe", "busy");
+        }
+    });
+}
+
+fn leave_while_threads_start_processes() {
+    let (here, there) = pipe().unwrap();
+    let there = std::sync::Arc::new(there);
+    for number in 0..4 {
+        let there = std::sync::Arc::clone(&there);
+        thread::spawn(move || {
+            let context = &contexts()[number % METHODS.len()];
+            loop {
+                let daemon = context.builder(park_forever).daemon(true).start();
+                let brief = context.spawn(|| (), ());
+                let _ = (daemon.map(|daemon| daemon.kill()), brief.map(|brief| brief.join()));
+                let _ = there.send(&());
+            }
+        });
+    }
+    (0..20).for_each(|_| here.recv().unwrap());
 }

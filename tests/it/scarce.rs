@@ -141,3 +141,36 @@ fn result_that_cannot_be_sent_for_want_of_something_is_a_bad_result() {
         }
     });
 }
+
+#[test]
+fn pool_without_enough_descriptors_works_or_is_an_error_and_leaves_nothing() {
+    fn start_a_pool(method: &str, free: usize) -> bool {
+        let context = Context::new(method.parse().unwrap());
+        run(&context, || (), ());
+        let taken = take_descriptors(free);
+        let started = context.pool().processes(2).start();
+        drop(taken);
+        let works = match started {
+            Ok(pool) => {
+                assert_eq!(pool.map(|x: u64| x + 1, [1, 2]).unwrap(), [2, 3]);
+                pool.close();
+                pool.join().unwrap();
+                true
+            }
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::Os { .. } | ErrorKind::Other { .. }), "{error:?}");
+                false
+            }
+        };
+        run(&context, || (), ());
+        assert_no_rest();
+        works
+    }
+    isolated(|| {
+        for context in &contexts() {
+            let works = |free: usize| run(context, start_a_pool, (context.start_method().name(), free));
+            let enough = (0..40).find(|&free| works(free));
+            assert!(enough.is_some_and(|free| free > 0 && works(free + 1)), "{enough:?}");
+        }
+    });
+}

@@ -12,8 +12,12 @@ use std::{
 };
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    stat::{Mode, umask},
+};
 use nix::unistd::{dup2_stderr, dup2_stdout};
-use procession::{Connection, Pool, Process, pipe};
+use procession::{Connection, Context, Pool, Process, StartMethod, pipe};
 
 use crate::family::{contexts, run, start};
 use crate::support::{fd_table, is_gone, isolated};
@@ -297,5 +301,27 @@ fn child_starts_in_a_folder_that_was_removed() {
             env::set_current_dir("/").unwrap();
             assert!(run(context, has_a_folder, ()));
         }
+    });
+}
+
+/// What the kernel keeps of a process: with `spawn` as it is, with the fork server as it was at the first start.
+#[test]
+fn umask_and_limits_are_those_of_who_executed_the_program() {
+    fn kernel_state() -> (u32, u64) {
+        let own = umask(Mode::empty());
+        (own.bits(), getrlimit(Resource::RLIMIT_CORE).unwrap().0)
+    }
+    fn set(mask: u32, core: u64) {
+        umask(Mode::from_bits_retain(mask));
+        let (_, hard) = getrlimit(Resource::RLIMIT_CORE).unwrap();
+        setrlimit(Resource::RLIMIT_CORE, core, hard).unwrap();
+    }
+    isolated(|| {
+        let [spawn, server] = [StartMethod::Spawn, StartMethod::ForkServer].map(Context::new);
+        set(0o077, 4096);
+        assert_eq!(run(&server, kernel_state, ()), (0o077, 4096));
+        set(0o027, 8192);
+        assert_eq!(run(&spawn, kernel_state, ()), (0o027, 8192));
+        assert_eq!(run(&server, kernel_state, ()), (0o077, 4096));
     });
 }
