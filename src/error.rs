@@ -337,6 +337,10 @@ pub enum ErrorKind {
     #[error("cannot be waited for by a method of the same actor, which must return first")]
     OwnActor,
 
+    /// An empty key proves nothing.
+    #[error("{}", IpcError::EmptyKey)]
+    EmptyKey,
+
     /// The other process does not have the same key.
     #[error("the other process does not have the same key: do both belong to one family of processes?")]
     NotAuthenticated,

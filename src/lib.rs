@@ -18,6 +18,7 @@
 //!
 //! - [`Process`] runs one function in a process of its own and brings its result back.
 //! - [`Pool`] keeps worker processes that call functions again and again.
+//! - [`ActorProcess`] hosts a value of yours in a process of its own; [`macro@actor`] makes its methods callable from others.
 //! - [`Supervisor`] keeps processes running: it starts them again when they end, with OTP's strategies and limits.
 //! - [`pipe`] connects two processes; a [`Connection`] may be an argument, or be sent over another one.
 //! - [`Error`] says which process, pid and task it was, and [`ErrorKind`] what happened to it.
@@ -42,6 +43,7 @@
 )]
 
 mod actor;
+mod authkey;
 mod connection;
 mod context;
 mod error;
@@ -55,6 +57,7 @@ mod repr;
 mod supervisor;
 
 pub use actor::{ActorBuilder, ActorProcess, Call, CallError, NoError};
+pub use authkey::{AuthKey, authkey, set_authkey};
 pub use connection::{Connection, pipe};
 pub use context::{
     Context, OnPreloadError, StartMethod, UnknownStartMethod, all_start_methods, cpu_count,

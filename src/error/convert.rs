@@ -54,6 +54,7 @@ fn kind_of(error: &IpcError) -> ErrorKind {
             ErrorKind::ForeignChild { name: name.clone(), creator: *creator }
         }
         IpcError::Disconnected => ErrorKind::Disconnected,
+        IpcError::EmptyKey => ErrorKind::EmptyKey,
         IpcError::NotAuthenticated => ErrorKind::NotAuthenticated,
         IpcError::SubscriberInstalled => ErrorKind::SubscriberInstalled,
         IpcError::Torn { have, want } => ErrorKind::Torn { have: *have, want: *want },

@@ -27,6 +27,7 @@ mod actor_death;
 mod actor_inside;
 mod actor_travel;
 mod arguments;
+mod authkey;
 mod builds;
 mod context;
 mod endings;
