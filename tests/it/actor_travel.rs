@@ -118,22 +118,22 @@ fn lends_an_actor(connection: Connection) {
 }
 
 /// The abstract name behind a proxy, as its `Debug` shows it.
-fn name_of(proxy: &CounterProxy) -> String {
+pub fn name_of(proxy: &CounterProxy) -> String {
     let shown = format!("{proxy:?}");
     shown.split(['(', ')']).nth(1).unwrap().to_owned()
 }
 
 /// Somebody of our user who found the name, and has no key.
-fn stranger(name: &str) -> UnixStream {
+pub fn stranger(name: &str) -> UnixStream {
     UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap()
 }
 
-fn frame(message: &[u8]) -> Vec<u8> {
+pub fn frame(message: &[u8]) -> Vec<u8> {
     [&u32::try_from(message.len()).unwrap().to_be_bytes()[..], message].concat()
 }
 
 /// All that is said before the connection ends; a reset is an end.
-fn rest(mut stream: UnixStream) -> Vec<u8> {
+pub fn rest(mut stream: UnixStream) -> Vec<u8> {
     let mut said = Vec::new();
     let _ = stream.read_to_end(&mut said);
     said

@@ -382,6 +382,8 @@ impl Link {
 
     fn lose(&self, loss: Loss) {
         lock(&self.out).shut();
+        // Nobody shall wait at the other end until the next call makes another connection.
+        self.stream.hang_up();
         let mut state = lock(&self.state);
         state.lost.get_or_insert(loss);
         let ids: Vec<u64> = state.slots.keys().copied().collect();
