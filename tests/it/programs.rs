@@ -99,6 +99,24 @@ fn logging() {
     });
 }
 
+#[test]
+fn actor() {
+    isolated(|| {
+        let text = printed("actor");
+        let expected = "\
+            100 after a deposit\n\
+            70 after a withdrawal\n\
+            refused: 430 are missing\n\
+            Some(1070) after the last of 1000 deposits\n\
+            a process saved 10 times\n\
+            a process saved 10 times\n\
+            1100 in the end\n\
+            2 lines in the journal\n\
+            `Account::deposit` failed: the actor's process was ended by signal 9 (SIGKILL)\n";
+        assert_eq!(text, expected);
+    });
+}
+
 /// A tree whose children are killed at random: each comes back, and the hopeless one is told.
 #[test]
 fn supervised() {
