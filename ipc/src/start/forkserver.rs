@@ -26,7 +26,7 @@ use super::{PATIENCE, StartMethod, preload, spawn, surroundings};
 use crate::child::{About, Child};
 use crate::sys::fd::{is_hung_up, wait_readable};
 use crate::sys::process::{
-    Cloned, Disposition, children_named, clone_sibling, pidfd_open, set_disposition, take_status,
+    Cloned, Disposition, children_named, clone_sibling, discard, pidfd_open, set_disposition, take_status,
     thread_id_address,
 };
 use crate::sys::rights::Credentials;
@@ -54,8 +54,6 @@ struct Server {
     socket: OwnedFd,
     /// Our end of the start socket of the child that is being made.
     next: Option<OwnedFd>,
-    /// Whether it may have made a child of which we could not take the pidfd, for want of a descriptor.
-    has_strays: bool,
     /// Whether somebody has been given it to watch.
     is_watched: bool,
 }
@@ -122,14 +120,10 @@ impl Server {
     fn take(&mut self) -> Result<Made> {
         loop {
             if self.next.is_none() {
-                if std::mem::take(&mut self.has_strays) {
-                    wait_for(unknown_copies());
-                }
                 self.next = Some(self.order()?);
             }
             // Also a refusal is the answer to this order, and no other will come.
             let (delivered, next) = (self.delivered(), self.next.take());
-            self.has_strays = delivered.is_err();
             let (pid, pidfd) = delivered?;
             let Some(next) = next else { return Err(Error::Disconnected) };
             // A failure shows at the next start.
@@ -158,57 +152,48 @@ impl Server {
 
     /// Ends the server, if it is not dead already, and waits a while for the children that it had made.
     fn retire(self) {
-        wait_for(self.strays());
+        let deadline = Instant::now() + PATIENCE;
+        for stray in self.strays() {
+            // If it takes its time, a later start reaps it.
+            let _ = stray.wait(Some(deadline));
+        }
     }
 
     /// Ends the server, if it is not dead already, and tells the children that it had made to leave: their start sockets
     /// end. There may be some that it had not told of: they have its name, and nobody else's child has.
     fn strays(mut self) -> Vec<Arc<Child>> {
+        let unused = |pid, pidfd| Child::register(pid, pidfd, About::helper("unused child"), Vec::new());
         // All that a dead one has said lies there already.
         let answers = || wait_readable(self.socket.as_fd(), Some(Instant::now())).unwrap_or(false);
         let has_answer = self.next.is_some() && (self.child.is_alive() || answers());
         let told = if has_answer { self.delivered().ok() } else { None };
         let mut strays: Vec<_> = told.map(|(pid, pidfd)| unused(pid, pidfd)).into_iter().collect();
         self.next = None;
-        strays.append(&mut unknown_copies());
+        for pid in children_named(NAME) {
+            let Ok(pidfd) = pidfd_open(pid) else { continue };
+            if !crate::child::is_known(pid) {
+                strays.push(unused(pid, pidfd));
+            }
+        }
         strays
     }
 
     /// Waits for the child that was asked for.
     fn delivered(&self) -> Result<(i32, OwnedFd)> {
-        let answer = Parcel::receive(&self.socket)?;
+        let (answer, is_cut) = Parcel::receive_or_cut(&self.socket)?;
         match (answer.kind, answer.as_number(), answer.handles.into_iter().next()) {
             (Kind::Done, Some(pid), Some(pidfd)) => Ok((pid, pidfd)),
             (Kind::Refused, Some(errno), _) => {
                 Err(Error::os("copy the fork server", std::io::Error::from_raw_os_error(errno)))
             }
+            // No descriptor was free for the pidfd.
+            (Kind::Done, Some(pid), None) if is_cut && pid > 1 => {
+                discard(pid);
+                let error = std::io::Error::from_raw_os_error(libc::EMFILE);
+                Err(Error::os(format!("take over process {pid}"), error))
+            }
             _ => Err(Error::Malformed { what: "answer of the fork server" }),
         }
-    }
-}
-
-/// Enters a copy that nobody uses.
-fn unused(pid: i32, pidfd: OwnedFd) -> Arc<Child> {
-    Child::register(pid, pidfd, About::helper("unused child"), Vec::new())
-}
-
-/// Copies that are in no table, while none is expected: whatever has the server's name and is not known.
-fn unknown_copies() -> Vec<Arc<Child>> {
-    let mut copies = Vec::new();
-    for pid in children_named(NAME) {
-        let Ok(pidfd) = pidfd_open(pid) else { continue };
-        if !crate::child::is_known(pid) {
-            copies.push(unused(pid, pidfd));
-        }
-    }
-    copies
-}
-
-/// Waits a while for copies whose start sockets have ended. If one takes its time, a later start reaps it.
-fn wait_for(copies: Vec<Arc<Child>>) {
-    let deadline = Instant::now() + PATIENCE;
-    for copy in copies {
-        let _ = copy.wait(Some(deadline));
     }
 }
 
@@ -231,7 +216,7 @@ fn launch(credentials: Credentials) -> Result<Server> {
     match hello.kind {
         Kind::Done => {
             let owner = std::process::id();
-            Ok(Server { owner, credentials, child, socket, next: None, has_strays: false, is_watched: false })
+            Ok(Server { owner, credentials, child, socket, next: None, is_watched: false })
         }
         Kind::Failure => Err(Error::PreloadFailed { reason: reason() }),
         _ => Err(Error::NotSupported { method: "forkserver", reason: reason() }),

@@ -28,6 +28,9 @@ pub(super) const HEADER: usize = 32;
 /// far below the default send buffer (net.core.wmem_default).
 const INLINE_LIMIT: usize = 4096 - HEADER;
 
+/// For error texts.
+const RECEIVING: &str = "receive over a start socket";
+
 /// What a parcel is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -153,26 +156,41 @@ impl Parcel {
     ///
     /// `Disconnected` when the other end is gone and nothing is left.
     pub(super) fn receive(socket: &OwnedFd) -> Result<Self> {
+        Self::receive_with(socket, MsgFlags::empty()).and_then(Self::whole)
+    }
+
+    /// Receives the next parcel, and says whether descriptors of it were cut off; waits for it.
+    pub(super) fn receive_or_cut(socket: &OwnedFd) -> Result<(Self, bool)> {
         Self::receive_with(socket, MsgFlags::empty())
     }
 
     /// Receives the next parcel if one is there: what a process that has ended left behind.
     pub(super) fn try_receive(socket: &OwnedFd) -> Result<Option<Self>> {
-        match Self::receive_with(socket, MsgFlags::MSG_DONTWAIT) {
+        match Self::receive_with(socket, MsgFlags::MSG_DONTWAIT).and_then(Self::whole) {
             Err(Error::Disconnected) => Ok(None),
             Err(Error::Os { source, .. }) if source.kind() == ErrorKind::WouldBlock => Ok(None),
             other => other.map(Some),
         }
     }
 
-    fn receive_with(socket: &OwnedFd, flags: MsgFlags) -> Result<Self> {
-        let doing = "receive over a start socket";
+    fn whole((parcel, is_cut): (Self, bool)) -> Result<Self> {
+        if !is_cut {
+            return Ok(parcel);
+        }
+        Err(Error::os(
+            RECEIVING,
+            io::Error::new(ErrorKind::InvalidData, "descriptors of a message were cut off"),
+        ))
+    }
+
+    fn receive_with(socket: &OwnedFd, flags: MsgFlags) -> Result<(Self, bool)> {
+        let doing = RECEIVING;
         let mut packet = vec![0; HEADER + INLINE_LIMIT];
         let mut handles = Vec::new();
-        let total = loop {
-            match socket::receive(socket.as_fd(), &mut packet, &mut handles, flags) {
-                Ok(0) => return Err(Error::Disconnected),
-                Ok(total) => break total,
+        let (total, is_cut) = loop {
+            match socket::receive_or_cut(socket.as_fd(), &mut packet, &mut handles, flags) {
+                Ok((0, _)) => return Err(Error::Disconnected),
+                Ok(received) => break received,
                 // The other end was closed with something unread. That is told once, and before what it sent.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
                 Err(error) => return Err(Error::os(doing, error)),
@@ -189,7 +207,7 @@ impl Parcel {
             packet.drain(..HEADER);
             packet
         };
-        Ok(Self { kind: header.kind, bytes, handles })
+        Ok((Self { kind: header.kind, bytes, handles }, is_cut))
     }
 }
 

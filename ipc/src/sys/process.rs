@@ -52,7 +52,7 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     }
 }
 
-/// Ends a child that was just made and that nobody else knows of, and takes its status.
+/// Ends a child that was just made and that nobody else knows of, and takes its status. Needs no descriptor.
 pub fn discard(pid: i32) {
     let pid = Pid::from_raw(pid);
     // Both fail only if somebody has reaped it who waits for any child.

@@ -5,8 +5,8 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, accept4, getsockopt,
-    recvmsg, sendmsg, socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, accept4, getsockopt, recvmsg, sendmsg,
+    socketpair, sockopt,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -69,6 +69,23 @@ pub fn receive(
     descriptors: &mut Vec<OwnedFd>,
     flags: MsgFlags,
 ) -> io::Result<usize> {
+    match receive_or_cut(socket, into, descriptors, flags)? {
+        (count, false) => Ok(count),
+        (_, true) => Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors of a message were cut off")),
+    }
+}
+
+/// [`receive`] that also says whether descriptors were cut off, for want of room or of free descriptors.
+///
+/// # Errors
+///
+/// The kernel's answer to recvmsg(2).
+pub fn receive_or_cut(
+    socket: BorrowedFd<'_>,
+    into: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+    flags: MsgFlags,
+) -> io::Result<(usize, bool)> {
     let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
     loop {
         let mut parts = [IoSliceMut::new(into)];
@@ -77,18 +94,28 @@ pub fn receive(
             Err(Errno::EINTR) => continue,
             other => other?,
         };
-        let bytes = message.bytes;
-        let truncated = message.flags.contains(MsgFlags::MSG_CTRUNC);
-        for item in message.cmsgs()? {
-            let ControlMessageOwned::ScmRights(raw) = item else { continue };
-            // SAFETY: the kernel has just installed these numbers for us and nobody else knows them.
-            descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-        }
-        if truncated {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors of a message were cut off"));
-        }
-        return Ok(bytes);
+        let (bytes, is_cut) = (message.bytes, message.flags.contains(MsgFlags::MSG_CTRUNC));
+        descriptors.append(&mut take_descriptors(&control));
+        return Ok((bytes, is_cut));
     }
+}
+
+/// The descriptors in what recvmsg(2) has written into `control`, which was all zero before.
+///
+/// Not by nix, which gives none of them when some were cut off: those that came would stay open for ever.
+fn take_descriptors(control: &[u8]) -> Vec<OwnedFd> {
+    /// In front of the descriptors, cmsg(3): its whole length, the level, the type.
+    const HEADER: usize = size_of::<libc::cmsghdr>();
+    let Some((header, rest)) = control.split_at_checked(HEADER) else { return Vec::new() };
+    // SAFETY: any bytes are a cmsghdr, which is integers; a Vec of bytes may lie anywhere, so it is read unaligned.
+    let header = unsafe { header.as_ptr().cast::<libc::cmsghdr>().read_unaligned() };
+    if (header.cmsg_level, header.cmsg_type) != (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+        return Vec::new();
+    }
+    let length = header.cmsg_len.saturating_sub(HEADER).min(rest.len());
+    let (numbers, _) = rest[..length].as_chunks();
+    // SAFETY: the kernel has just installed these numbers for us and nobody else knows them.
+    numbers.iter().map(|&number| unsafe { OwnedFd::from_raw_fd(RawFd::from_ne_bytes(number)) }).collect()
 }
 
 /// Takes the next caller of a listening socket that does not block; `None` when there is none.
@@ -143,6 +170,7 @@ pub fn is_unix_packet(fd: BorrowedFd<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::IntoRawFd;
 
     #[test]
     fn descriptors_travel_beside_the_bytes() {
@@ -156,6 +184,31 @@ mod tests {
         assert_eq!(receive(b.as_fd(), &mut bytes, &mut came, MsgFlags::empty()).unwrap(), 3);
         assert_eq!((&bytes[..3], came.len()), (&b"hey"[..], 1));
         assert_eq!(peer(b.as_fd()).unwrap().0, nix::unistd::getpid().as_raw());
+    }
+
+    /// A limit keeps the kernel from installing all of them: those that came are given to the caller, or closed.
+    #[test]
+    fn descriptors_beside_a_cut_message_are_not_lost() {
+        let control = |numbers: &[RawFd]| {
+            let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
+            let header = libc::cmsghdr {
+                cmsg_len: size_of::<libc::cmsghdr>() + size_of_val(numbers),
+                cmsg_level: libc::SOL_SOCKET,
+                cmsg_type: libc::SCM_RIGHTS,
+            };
+            // SAFETY: the buffer has room for a header, at any alignment.
+            unsafe { control.as_mut_ptr().cast::<libc::cmsghdr>().write_unaligned(header) };
+            let bytes = numbers.iter().flat_map(|number| number.to_ne_bytes());
+            control[size_of::<libc::cmsghdr>()..].iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+            control
+        };
+        let (a, b) = packet_pair().unwrap();
+        let (a, b) = (a.into_raw_fd(), b.into_raw_fd());
+        let taken = take_descriptors(&control(&[a, b]));
+        assert_eq!(taken.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>(), [a, b]);
+        assert!(take_descriptors(&control(&[])).is_empty());
+        assert!(take_descriptors(&cmsg_space!([RawFd; MAX_DESCRIPTORS])).is_empty());
+        assert!(take_descriptors(&[]).is_empty());
     }
 
     #[test]
