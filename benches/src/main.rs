@@ -10,6 +10,7 @@ mod harness;
 mod manager;
 mod pool;
 mod python;
+mod recovery;
 mod report;
 mod start;
 mod statistics;

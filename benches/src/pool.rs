@@ -1,17 +1,12 @@
-//! Group `pool`: tasks that do nothing, so that the pool itself is measured; and how soon the death of a worker is told.
+//! Group `pool`: tasks that do nothing, so that the pool itself is measured; and how soon
+//! deaths are told and repaired.
 
 use crate::harness::{Better, Contest, Figure, Peer, Result, Side, check};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::recovery;
 use procession::prelude::*;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-const WORKERS: usize = 2;
-const KILLS: u64 = 50;
-/// For what takes a millisecond: only a defect is slower.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const WORKERS: usize = 2;
 
 pub(crate) const FIGURES: &[Figure] = &[
     Figure {
@@ -47,7 +42,14 @@ pub(crate) const FIGURES: &[Figure] = &[
         unit: "ms",
         better: Better::Lower,
         workload: "SIGKILL of a worker with a running task to the error of get(), 50 kills, 2 workers",
-        contest: Contest::Alone { samples: recovery, n: KILLS, goal: 50.0 },
+        contest: Contest::Alone { samples: recovery::worker, n: 50, goal: 50.0 },
+    },
+    Figure {
+        name: "recovery.actor",
+        unit: "ms",
+        better: Better::Lower,
+        workload: "SIGKILL of a supervised actor to the answer of the next process, 200 kills",
+        contest: Contest::Alone { samples: recovery::actor, n: 200, goal: 50.0 },
     },
 ];
 
@@ -80,57 +82,10 @@ fn apply_async(pool: &Pool, n: u64) -> Result<Vec<u64>> {
     handles.iter().map(|handle| Ok(handle.get()?)).collect()
 }
 
-fn map_chunk1(pool: &Pool, n: u64) -> Result<Vec<u64>> {
+pub(crate) fn map_chunk1(pool: &Pool, n: u64) -> Result<Vec<u64>> {
     Ok(pool.options().chunksize(1).map(identity, 0..n)?)
 }
 
 fn map_auto(pool: &Pool, n: u64) -> Result<Vec<u64>> {
     Ok(pool.map(identity, 0..n)?)
-}
-
-/// Says over the abstract socket `name` which process runs it, and never returns.
-fn hold(name: String) -> Result<(), String> {
-    let announce = move || {
-        let pid = std::process::id().to_le_bytes();
-        UnixDatagram::unbound()?.send_to_addr(&pid, &SocketAddr::from_abstract_name(name)?)
-    };
-    announce().map_err(|error: std::io::Error| format!("cannot announce the task: {error}"))?;
-    loop {
-        std::thread::park();
-    }
-}
-
-/// Milliseconds from each kill to the error.
-fn recovery(n: u64) -> Result<Vec<f64>> {
-    let name = format!("procession-bench-{}", std::process::id());
-    let announcements = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
-    announcements.set_read_timeout(Some(PATIENCE))?;
-    let pool = Pool::new(WORKERS)?;
-    let samples = (0..n).map(|_| kill_once(&pool, &name, &announcements)).collect::<Result<_>>()?;
-    check("results after the kills", &map_chunk1(&pool, 100)?, &(0..100).collect())?;
-    Ok(samples)
-}
-
-fn kill_once(pool: &Pool, name: &str, announcements: &UnixDatagram) -> Result<f64> {
-    let held = pool.apply_async(hold, (name.to_owned(),))?;
-    let mut pid = [0; size_of::<u32>()];
-    announcements.recv(&mut pid).map_err(|error| format!("no worker took the task: {error}"))?;
-    let pid = u32::from_le_bytes(pid);
-    check("worker's pid", &pool.worker_pids().contains(&pid), &true)?;
-    let victim = Pid::from_raw(pid.try_into()?);
-    let begin = Instant::now();
-    kill(victim, Signal::SIGKILL)?;
-    let outcome = held.get_timeout(PATIENCE);
-    let took = begin.elapsed();
-    match outcome {
-        Err(error) if is_killed(&error, pid) => Ok(took.as_secs_f64() * 1e3),
-        other => Err(format!("the task of a killed worker gave {other:?}").into()),
-    }
-}
-
-fn is_killed(error: &procession::Error, pid: u32) -> bool {
-    let ErrorKind::WorkerLost { status: ExitStatus::Signaled { signal, .. } } = error.kind() else {
-        return false;
-    };
-    *signal == Signal::SIGKILL as i32 && error.pid().map(i32::unsigned_abs) == Some(pid)
 }
