@@ -58,6 +58,38 @@ fn storm(tree: &Supervisor, arrivals: &Connection, until: Instant) -> Result<(),
 }
 // ANCHOR_END: storm
 
+// ANCHOR: actor
+/// Remembers what was paid, as long as its process lives.
+struct Till {
+    total: u64,
+}
+
+#[procession::actor(vis = "pub(crate)")]
+impl Till {
+    pub(crate) fn pay(&mut self, amount: u64) -> u64 {
+        self.total += amount;
+        self.total
+    }
+}
+
+fn follow() -> Result<(), Error> {
+    let spec = ChildSpec::new("till", || Till { total: 100 });
+    let tree = Supervisor::builder().child(spec).start()?;
+    let till = tree.proxy::<Till>("till")?;
+    println!("{} in the till", till.pay(10)?);
+    tree.which_children()?.iter().filter_map(|child| child.pid).for_each(kill);
+    let total = loop {
+        match till.pay(1) {
+            // This call had reached the old process already. Whether to repeat it is for its caller to say.
+            Err(CallError::ActorDied { .. }) => println!("the till died"),
+            total => break total?,
+        }
+    };
+    println!("{total} in the till");
+    tree.stop()
+}
+// ANCHOR_END: actor
+
 // ANCHOR: give_up
 fn hopeless() {
     panic!("the disk is full");
@@ -87,5 +119,6 @@ fn main() -> Result<(), Error> {
     storm(&tree, &arrivals, Instant::now() + Duration::from_secs(2))?;
     tree.stop()?;
     println!("all stopped");
+    follow()?;
     give_up()
 }

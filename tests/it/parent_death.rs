@@ -72,9 +72,19 @@ fn live(life: Life, line: Connection) {
             let inner = tree().strategy(Strategy::OneForAll).child(worker("x")).child(restless("y"));
             let tree =
                 tree().child(worker("a")).child(restless("b")).child(ChildSpec::supervisor("c", inner));
-            let tree = tree.start().unwrap();
-            busily(&line, || drop(tree.which_children()));
+            let tree = tree.child(ChildSpec::new("d", || Doorman)).start().unwrap();
+            let doorman = tree.proxy::<Doorman>("d").unwrap();
+            busily(&line, || assert_eq!(doorman.greet().unwrap(), 7));
         }
+    }
+}
+
+struct Doorman;
+
+#[procession::actor]
+impl Doorman {
+    pub fn greet(&self) -> u32 {
+        7
     }
 }
 
