@@ -1,4 +1,5 @@
-//! Start methods: each of them in turn, and a table that the fork server loads once for all its children.
+//! Start methods: each of them in turn, a table that the fork server loads once for all its children, and a closure that
+//! captures.
 
 use procession::prelude::*;
 use procession::set_forkserver_preload;
@@ -44,8 +45,18 @@ fn preload() -> Result<(), Error> {
 }
 // ANCHOR_END: preload
 
+// ANCHOR: fork
+fn closure() -> Result<(), Error> {
+    let words = ["captured", "and", "never", "encoded"];
+    let p = Process::fork(|| words.iter().map(|word| word.len()).sum::<usize>())?;
+    println!("in a copy: {}", p.result()?);
+    Ok(())
+}
+// ANCHOR_END: fork
+
 fn main() -> Result<(), Error> {
     // First, before anything is started.
     preload()?;
-    each_method()
+    each_method()?;
+    closure()
 }

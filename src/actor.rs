@@ -208,6 +208,7 @@ impl<A: Actor> ActorBuilder<A> {
     /// The start method. Default: the default method.
     pub fn context(mut self, context: &Context) -> Self {
         self.options.method = Some(context.start_method());
+        self.options.allow_threads = context.allows_threads();
         self
     }
 

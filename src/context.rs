@@ -32,13 +32,29 @@ pub use procession_ipc::start::{StartMethod, UnknownStartMethod};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
     method: StartMethod,
+    allow_threads: bool,
 }
 
 impl Context {
     /// A context with this start method.
     #[must_use]
     pub fn new(method: StartMethod) -> Self {
-        Self { method }
+        Self { method, allow_threads: false }
+    }
+
+    /// Has [`StartMethod::Fork`] copy the process though other threads run than those of this library.
+    ///
+    /// Of all threads, the copy has the one that forked. A lock that another thread held at that moment is held for ever
+    /// there: an allocator's is taken care of by libc, all others are up to you (standard output, caches, loggers). So
+    /// allow this only for threads that hold nothing which the copy needs. Other methods do not care.
+    #[must_use]
+    pub fn allow_threads(mut self) -> Self {
+        self.allow_threads = true;
+        self
+    }
+
+    pub(crate) fn allows_threads(&self) -> bool {
+        self.allow_threads
     }
 
     /// The context of the default start method, which is decided from now on.

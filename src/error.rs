@@ -345,6 +345,37 @@ pub enum ErrorKind {
     #[error("the other process does not have the same key: do both belong to one family of processes?")]
     NotAuthenticated,
 
+    /// Something is used in a copy of the process that made it (after a fork).
+    #[error("{what} is for process {creator} alone, which made it: this process is a copy of that one")]
+    NotCreator {
+        /// What it is.
+        what: &'static str,
+        /// The process that made it.
+        creator: u32,
+    },
+
+    /// The process cannot be copied now: something of this library did not come to a safe point in time.
+    #[error("cannot fork: {what} did not come to a safe point within {after:?}")]
+    Quiesce {
+        /// Who or what it is.
+        what: &'static str,
+        /// The bound.
+        after: Duration,
+    },
+
+    /// The process cannot be copied: other threads run, and whatever they hold would be held for ever in the copy.
+    #[error(
+        "cannot fork: {count} other threads run ({}), and a copy would not have them, but the locks that they hold; \
+         use another start method, fork before they start, or allow them if you know what they do",
+        .names.join(", ")
+    )]
+    OtherThreads {
+        /// How many there are.
+        count: usize,
+        /// Names of some of them.
+        names: Vec<String>,
+    },
+
     /// The start method cannot work here.
     #[error("start method `{method}` is not supported here: {reason}")]
     NotSupported {

@@ -68,7 +68,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use family::{CurrentProcess, ParentProcess, active_children, current_process, parent_process};
 pub use log::{Level, LevelFilter, LogForwarding, log_to_stderr, set_log_forwarding};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder, PoolCall};
-pub use process::{NoResult, Orphan, Process, ProcessBuilder};
+pub use process::{ForkBuilder, NoResult, Orphan, Process, ProcessBuilder};
 
 pub use supervisor::{
     AutoShutdown, ChildCounts, ChildInfo, ChildKind, ChildSpec, ChildState, Restart, Shutdown, Strategy,

@@ -189,6 +189,7 @@ impl PoolBuilder {
     /// The start method of the workers. Default: the default method.
     pub fn context(mut self, context: &Context) -> Self {
         self.options.method = Some(context.start_method());
+        self.options.allow_threads = context.allows_threads();
         self
     }
 

@@ -1,7 +1,11 @@
 //! Processes: one function each.
 
+mod fork;
+
+pub use fork::ForkBuilder;
+
 use crate::repr::{Repr, State};
-use crate::{Context, Error, ErrorKind, Result, current_process};
+use crate::{Context, Error, ErrorKind, Result};
 use procession_actors::process::{self, Options};
 use procession_ipc::child::{Child, ExitStatus};
 use procession_ipc::codec::Wire;
@@ -218,6 +222,12 @@ impl<R> Process<R> {
         }
     }
 
+    fn new<F>(started: Started) -> Self {
+        let reply = Some((started.reply, std::any::type_name::<F>()));
+        let (taken, closed) = (false.into(), false.into());
+        Self { child: started.child, reply, taken, closed, result: PhantomData }
+    }
+
     /// The child, unless the handle is closed.
     fn opened(&self) -> Result<&Child> {
         if self.closed.load(Ordering::Relaxed) { Err(self.error(ErrorKind::Closed)) } else { Ok(&self.child) }
@@ -340,6 +350,7 @@ impl<F: Copy + 'static, A> ProcessBuilder<F, A> {
     /// The start method. Default: the default method.
     pub fn context(mut self, context: &Context) -> Self {
         self.options.method = Some(context.start_method());
+        self.options.allow_threads = context.allows_threads();
         self
     }
 
@@ -360,10 +371,7 @@ impl<F: Copy + 'static, A> ProcessBuilder<F, A> {
 /// As in Python: `<Process name='greeter' parent=10 initial daemon>`.
 impl<F, A> fmt::Debug for ProcessBuilder<F, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.options.name.as_deref();
-        let is_daemon = self.options.daemon.unwrap_or(current_process().is_daemon());
-        let parent = Some(current_process().pid());
-        write!(f, "{}", Repr { name, pid: None, parent, state: State::Initial, is_daemon })
+        write!(f, "{}", Repr::initial(&self.options))
     }
 }
 
@@ -371,8 +379,5 @@ fn start<F, A, M>(f: F, args: &A, options: &Options) -> Result<Process<F::Output
 where
     F: Target<A, M, Output: Wire>,
 {
-    let started = process::start(f, args, options)?;
-    let reply = Some((started.reply, std::any::type_name::<F>()));
-    let (taken, closed) = (false.into(), false.into());
-    Ok(Process { child: started.child, reply, taken, closed, result: PhantomData })
+    Ok(Process::new::<F>(process::start(f, args, options)?))
 }

@@ -1,5 +1,7 @@
 //! How processes look in `{:?}`: as in Python, `<Process name='Process-2' pid=12 parent=10 stopped exitcode=-SIGTERM>`.
 
+use crate::current_process;
+use procession_actors::process::Options;
 use procession_ipc::child::{ExitStatus, signal_name};
 use std::fmt;
 
@@ -22,6 +24,21 @@ pub(crate) enum State {
     Closed,
     /// The handle was made by another process.
     Unknown,
+}
+
+impl<'a> Repr<'a> {
+    /// A process that has not been started, and shall be like this.
+    pub(crate) fn initial(options: &'a Options) -> Self {
+        let own = current_process();
+        let is_daemon = options.daemon.unwrap_or(own.is_daemon());
+        Self {
+            name: options.name.as_deref(),
+            pid: None,
+            parent: Some(own.pid()),
+            state: State::Initial,
+            is_daemon,
+        }
+    }
 }
 
 impl fmt::Display for Repr<'_> {

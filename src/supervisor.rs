@@ -55,7 +55,12 @@ pub struct Supervisor(actors::Supervisor);
 impl Supervisor {
     /// Begins to describe a supervisor, with OTP's defaults: one for one, and one restart in five seconds.
     pub fn builder() -> SupervisorBuilder {
-        SupervisorBuilder { flags: Flags::default(), children: Vec::new(), method: None }
+        SupervisorBuilder {
+            flags: Flags::default(),
+            children: Vec::new(),
+            method: None,
+            allow_threads: false,
+        }
     }
 
     /// A proxy of the child at `path`, which is an actor. It follows the child: a call that is in flight when its process is
@@ -218,6 +223,7 @@ pub struct SupervisorBuilder {
     flags: Flags,
     children: Vec<ChildSpec>,
     method: Option<StartMethod>,
+    allow_threads: bool,
 }
 
 impl SupervisorBuilder {
@@ -249,6 +255,7 @@ impl SupervisorBuilder {
     /// was started with.
     pub fn context(mut self, context: &Context) -> Self {
         self.method = Some(context.start_method());
+        self.allow_threads = context.allows_threads();
         self
     }
 
@@ -270,7 +277,7 @@ impl SupervisorBuilder {
     fn finish(self) -> procession_actors::Result<Tree> {
         let children = self.children.into_iter().map(ChildSpec::finish);
         let children = children.collect::<procession_actors::Result<_>>()?;
-        Ok(Tree { flags: self.flags, children, method: self.method })
+        Ok(Tree { flags: self.flags, children, method: self.method, allow_threads: self.allow_threads })
     }
 }
 

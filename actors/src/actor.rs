@@ -128,7 +128,7 @@ impl Blueprint {
     pub fn start(&self, listener: &Listener, options: &Options) -> Result<Incarnation> {
         let (control, theirs) = Stream::pair()?;
         let props = Props { listener: listener.try_clone()?, control: theirs };
-        let started = process::tell_start(self.0.start(&props, &process::plan(options))?);
+        let started = process::start_encoded(self.0.encoded(&props)?, options)?;
         Ok(Incarnation { started, control })
     }
 }

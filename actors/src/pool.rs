@@ -32,6 +32,7 @@ use crate::runtime;
 use crate::{Error, Result};
 use control::{Hiring, Note, PoolActor, Start};
 use dispatch::{Phase, Shared};
+use procession_ipc::gate;
 use procession_ipc::start::target::TaskTarget;
 use procession_ipc::start::{StartMethod, tuple_task};
 use ractor::ActorRef;
@@ -40,6 +41,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use worker::Initializer;
 
+/// What a pool is to people.
+const POOL: &str = "the pool";
+
 /// How a pool shall be.
 #[derive(Debug, Clone, Default)]
 pub struct PoolOptions {
@@ -47,6 +51,8 @@ pub struct PoolOptions {
     pub processes: Option<usize>,
     /// Start method of the workers; `None` is the default method.
     pub method: Option<StartMethod>,
+    /// Whether `fork` may leave threads behind that are not ours.
+    pub allow_threads: bool,
     initializer: Option<Initializer>,
 }
 
@@ -88,7 +94,8 @@ impl Pool {
             Some(processes) => processes,
             None => std::thread::available_parallelism().map_or(1, NonZero::get),
         };
-        let hiring = Hiring { method: options.method, initializer: options.initializer, processes };
+        let PoolOptions { method, allow_threads, initializer, .. } = options;
+        let hiring = Hiring { method, allow_threads, initializer, processes };
         let shared = Arc::new(Shared::new()?);
         let started = Self::hire_all(&shared, hiring).and_then(|start| runtime::spawn(PoolActor, start));
         let actor = started.inspect_err(|_| shared.terminate())?;
@@ -112,9 +119,8 @@ impl Pool {
         let (shared, actor) = (Arc::clone(shared), actor.clone());
         // An actor that is gone has settled everything: the pool has ended.
         let note = move |note| drop(actor.cast(note));
-        std::thread::Builder::new()
-            .name("procession-pool".to_owned())
-            .spawn(move || driver::run_guarded(&shared, &note))
+        let builder = std::thread::Builder::new().name("procession-pool".to_owned());
+        gate::spawn(builder, move |passage| driver::run_guarded(&shared, &note, passage))
             .map_err(|error| Error::Runtime(format!("cannot start a pool's driver: {error}")))
     }
 
@@ -124,9 +130,12 @@ impl Pool {
         self.processes
     }
 
-    /// Process ids of the workers that are alive now, in no order.
+    /// Process ids of the workers that are alive now, in no order; none in a copy of the process that made the pool.
     #[must_use]
     pub fn worker_pids(&self) -> Vec<i32> {
+        if !self.shared.origin.is_here() {
+            return Vec::new();
+        }
         self.shared
             .lock()
             .seats
@@ -136,8 +145,11 @@ impl Pool {
             .collect()
     }
 
-    /// Takes no more tasks; the workers end when all that were taken are done.
+    /// Takes no more tasks (nothing happens in a copy of the process that made the pool); the workers end when all that were taken are done.
     pub fn close(&self) {
+        if !self.shared.origin.is_here() {
+            return;
+        }
         let mut state = self.shared.lock();
         if matches!(state.phase, Phase::Open) {
             state.phase = Phase::Closing;
@@ -147,6 +159,9 @@ impl Pool {
 
     /// Ends the workers now (SIGTERM, and SIGKILL 5 s later); every task without a result fails.
     pub fn terminate(&self) {
+        if !self.shared.origin.is_here() {
+            return;
+        }
         self.shared.terminate();
         let _ = self.actor.cast(Note::Stopped);
     }
@@ -155,8 +170,9 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::PoolRunning`] before `close` or `terminate`.
+    /// [`Error::PoolRunning`] before `close` or `terminate`; a copy of the process that made the pool.
     pub fn join(&self) -> Result<()> {
+        self.shared.origin.check(POOL)?;
         self.shared.wait_end()?;
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(driver) = driver {

@@ -2,10 +2,11 @@
 
 use crate::Result;
 use crate::runtime;
+use procession_ipc as ipc;
 use procession_ipc::child::{Child, ExitStatus};
 use procession_ipc::codec::Wire;
 use procession_ipc::start::target::Target;
-use procession_ipc::start::{self, Identity, Plan, Recipe, StartMethod, Started, forkserver};
+use procession_ipc::start::{self, Encoded, Identity, Plan, Recipe, StartMethod, Started, forkserver};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(crate) const SIGTERM: i32 = 15;
 pub struct Options {
     /// Start method; `None` is the default method.
     pub method: Option<StartMethod>,
+    /// Whether `fork` may leave threads behind that are not ours.
+    pub allow_threads: bool,
     /// Name; `None` forms one from the place in the family: `Process-1:2`.
     pub name: Option<String>,
     /// Whether it ends with this process; `None` takes the flag of this process.
@@ -46,20 +49,55 @@ where
     Ok(started)
 }
 
+/// Runs a closure in a copy of this process, under the eyes of an actor.
+///
+/// # Errors
+///
+/// Those of [`start::start_closure`]; the supervision thread cannot be started; inside an async runtime.
+pub fn fork<F, R>(closure: F, options: &Options) -> Result<Started>
+where
+    F: FnOnce() -> R,
+    R: Wire,
+{
+    if runtime::is_current() {
+        let reason = "a closure cannot move to another thread, and the copy of this one would be inside an async \
+                      runtime: fork before the runtime starts, or from a thread of your own, or start a plain function";
+        return Err(ipc::Error::NotSupported { method: "fork", reason: reason.to_owned() }.into());
+    }
+    let plan = Plan { method: Some(StartMethod::Fork), ..plan(options) };
+    let started = tell_start(start::start_closure(closure, &plan)?);
+    runtime::watch(Arc::clone(&started.child))?;
+    Ok(started)
+}
+
 /// Starts a process that the caller watches itself.
 pub(crate) fn start_unwatched<F, A, M>(f: F, args: &A, options: &Options) -> Result<Started>
 where
     F: Target<A, M, Output: Wire>,
 {
-    Ok(tell_start(start::start(f, args, &plan(options))?))
+    start_encoded(start::encode(f, args)?, options)
 }
 
 /// Starts a process from a recipe; the caller watches it itself.
 pub(crate) fn start_recipe(recipe: &Recipe, options: &Options) -> Result<Started> {
-    Ok(tell_start(recipe.start(&plan(options))?))
+    start_encoded(recipe.encoded()?, options)
 }
 
-pub(crate) fn tell_start(mut started: Started) -> Started {
+/// Starts a process; the caller watches it itself.
+///
+/// A fork by a caller inside an async runtime is made by a plain thread: its copy shall be outside.
+pub(crate) fn start_encoded(call: Encoded, options: &Options) -> Result<Started> {
+    let plan = plan(options);
+    let forks = plan.method.or_else(start::method::decided) == Some(StartMethod::Fork);
+    let started = if forks && runtime::is_current() {
+        runtime::on_plain_thread(|| Ok(start::start_encoded(call, &plan)?))?
+    } else {
+        start::start_encoded(call, &plan)?
+    };
+    Ok(tell_start(started))
+}
+
+fn tell_start(mut started: Started) -> Started {
     if let Some(helper) = started.helper.take() {
         // Without an actor that sees its end, the next start does.
         let _ = runtime::watch(helper);
@@ -93,19 +131,28 @@ async fn bury(helper: &Arc<Child>) {
 }
 
 /// Gives the process its name and its place in the family.
-pub(crate) fn plan(options: &Options) -> Plan {
+fn plan(options: &Options) -> Plan {
+    runtime::join_forks();
     let own = start::identity();
     let path: Vec<u32> = own.path.iter().copied().chain([next_place()]).collect();
     let name = options.name.clone().unwrap_or_else(|| default_name(&path));
     let daemon = options.daemon.unwrap_or(own.daemon);
     let armed = options.armed.unwrap_or(daemon);
-    Plan { method: options.method, identity: Identity { name, path, daemon }, armed }
+    let identity = Identity { name, path, daemon };
+    Plan { method: options.method, allow_threads: options.allow_threads, identity, armed }
 }
+
+/// How many children this process has started.
+static CHILDREN: AtomicU32 = AtomicU32::new(0);
 
 /// Counts the children of this process, from 1, as Python does.
 fn next_place() -> u32 {
-    static CHILDREN: AtomicU32 = AtomicU32::new(0);
     CHILDREN.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// In a copy of this process: it has no children.
+pub(crate) fn forget() {
+    CHILDREN.store(0, Ordering::Relaxed);
 }
 
 fn default_name(path: &[u32]) -> String {

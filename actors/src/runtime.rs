@@ -4,19 +4,26 @@
 //! three times the memory of such a child). A fork leaves it behind: the handle is keyed by the process id.
 //!
 //! Nobody waits for an actor to start or to join a process: the root is told afterwards.
+//!
+//! The thread is inside the gate (see `procession_ipc::gate`) while it runs anything, and outside while it sleeps; a fork
+//! that waits has it step aside between two tasks. So a copy never finds a lock of ractor's registries taken. In the copy,
+//! the runtime with all its actors is memory that nobody touches again: dropping it would reach for the parent's sockets.
 
-use crate::process::{ProcessActor, Watched, tell_end};
+use crate::process::{self, ProcessActor, Watched, tell_end};
 use crate::{Error, Result};
 use procession_ipc::child::Child;
+use procession_ipc::gate::{self, Hook, Passage};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, Once, PoisonError, mpsc};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, Handle};
 
 /// How long a new process is left alone: many have ended, and were joined, before an actor for them would have started.
 pub(crate) const MOMENT: Duration = Duration::from_millis(5);
@@ -30,6 +37,7 @@ fn take_newcomers() -> Vec<Arc<Child>> {
 
 /// Has the root watch a process that was just started; wakes it only for the first of many.
 pub(crate) fn watch(child: Arc<Child>) -> Result<()> {
+    let _passage = gate::enter("the list of new processes");
     let mut newcomers = NEWCOMERS.lock().unwrap_or_else(PoisonError::into_inner);
     newcomers.push(child);
     let first = newcomers.len() == 1;
@@ -114,17 +122,19 @@ struct Runtime {
     /// Who started it: after a fork the thread is not there.
     owner: u32,
     root: ActorRef<RootMessage>,
+    handle: Handle,
 }
 
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
 
 /// Tells the root supervisor, starting it if this is the first time.
 pub(crate) fn tell(message: RootMessage) -> Result<()> {
+    let _passage = gate::enter("a message to the actors");
     let mut slot = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     let own = std::process::id();
     let runtime = match slot.take().filter(|runtime| runtime.owner == own) {
         Some(runtime) => runtime,
-        None => Runtime { owner: own, root: launch()? },
+        None => launch()?,
     };
     let runtime = slot.insert(runtime);
     runtime.root.cast(message).map_err(|error| Error::Runtime(error.to_string()))
@@ -145,30 +155,88 @@ pub(crate) fn spawn<A: Actor>(actor: A, arguments: A::Arguments) -> Result<Actor
 
 /// A runtime that runs while the calling thread waits for it.
 pub(crate) fn of_this_thread() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()
+    Builder::new_current_thread().enable_io().enable_time().build()
 }
 
-fn launch() -> Result<ActorRef<RootMessage>> {
+fn launch() -> Result<Runtime> {
     let (sender, receiver) = mpsc::sync_channel(1);
-    let body = move || {
-        let runtime = match of_this_thread() {
+    let body = move |passage: Passage| {
+        INSIDE.set(Some(passage));
+        let builder = &mut Builder::new_current_thread();
+        let builder = builder.enable_io().enable_time().on_thread_park(go_out).on_thread_unpark(come_in);
+        let runtime = match builder.build() {
             Ok(runtime) => runtime,
             Err(error) => return drop(sender.send(Err(error.to_string()))),
         };
+        let handle = runtime.handle().clone();
         runtime.block_on(async {
             match Actor::spawn(None, Root, ()).await {
-                Ok((root, handle)) => {
-                    let _ = sender.send(Ok(root));
+                Ok((root, end)) => {
+                    let _ = sender.send(Ok(Runtime { owner: std::process::id(), root, handle }));
                     // The root never stops; this keeps the thread with it.
-                    let _ = handle.await;
+                    let _ = end.await;
                 }
                 Err(error) => drop(sender.send(Err(error.to_string()))),
             }
         });
     };
-    std::thread::Builder::new()
-        .name("procession".to_owned())
-        .spawn(body)
+    gate::spawn(std::thread::Builder::new().name("procession".to_owned()), body)
         .map_err(|error| Error::Runtime(error.to_string()))?;
     receiver.recv().map_err(|error| Error::Runtime(error.to_string()))?.map_err(Error::Runtime)
+}
+
+thread_local! {
+    /// The passage of the runtime's thread while it runs.
+    static INSIDE: RefCell<Option<Passage>> = const { RefCell::new(None) };
+}
+
+fn go_out() {
+    drop(INSIDE.take());
+}
+
+fn come_in() {
+    INSIDE.set(Some(gate::enter("the thread of the actors")));
+}
+
+/// On the runtime's thread: runs `body` outside the gate. It blocks all actors meanwhile.
+fn step_aside<T>(body: impl FnOnce() -> T) -> T {
+    let was_inside = INSIDE.take().is_some();
+    let result = body();
+    if was_inside {
+        come_in();
+    }
+    result
+}
+
+/// Whether the calling thread is in the context of an async runtime, ours or the user's. What forks there copies a thread
+/// that is inside a runtime, where none can be started.
+pub(crate) fn is_current() -> bool {
+    Handle::try_current().is_ok()
+}
+
+/// Runs `body` on a plain thread, for callers inside a runtime, and waits for it.
+pub(crate) fn on_plain_thread<T: Send>(body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let run = || gate::run_aside("procession-hop", body);
+    step_aside(run).unwrap_or_else(|| Err(Error::Runtime("no thread for a fork".to_owned())))
+}
+
+/// Has forks take care of what this layer has.
+pub(crate) fn join_forks() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| gate::register(Hook { nudge, forget }));
+}
+
+/// Has a busy runtime go outside between two tasks.
+fn nudge() {
+    let slot = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(runtime) = &*slot {
+        runtime.handle.spawn(async { step_aside(|| ()) });
+    }
+}
+
+/// In a copy of this process.
+fn forget() {
+    process::forget();
+    take_newcomers();
+    RUNTIME.lock().unwrap_or_else(PoisonError::into_inner).take();
 }

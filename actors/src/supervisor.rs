@@ -33,6 +33,7 @@ use crate::runtime;
 use crate::{Error, Result};
 use control::{Note, Setup, SupervisorActor};
 use procession_ipc::call::Caller;
+use procession_ipc::gate;
 use ractor::ActorRef;
 use request::{Denial, Operation, Reply, Request};
 use spec::{ChildSpec, PATH_SEPARATOR, Tree};
@@ -42,6 +43,9 @@ use std::time::{Duration, Instant};
 
 /// How long the children of a supervisor that is dropped have to end: 5 s, as OTP's default shutdown.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a supervisor is to people.
+const SUPERVISOR: &str = "the supervisor";
 
 /// A supervisor in this process. Dropping it stops it.
 ///
@@ -62,9 +66,10 @@ impl Supervisor {
     pub fn start(mut tree: Tree) -> Result<Self> {
         tree.check()?;
         tree.give_addresses()?;
-        let method = tree.method;
+        let (method, allow_threads) = (tree.method, tree.allow_threads);
         let shared = Arc::new(Shared::new(tree));
-        let actor = runtime::spawn(SupervisorActor, Setup { shared: Arc::clone(&shared), method })?;
+        let setup = Setup { shared: Arc::clone(&shared), method, allow_threads };
+        let actor = runtime::spawn(SupervisorActor, setup)?;
         let supervisor = Self { shared, actor };
         supervisor.note(Note::Begin)?;
         supervisor.shared.wait_begun()?;
@@ -76,7 +81,7 @@ impl Supervisor {
     /// # Errors
     ///
     /// [`Error::NoSuchChild`] and [`Error::SupervisorEnded`], for the supervisor and for those on the way;
-    /// [`Error::NoAnswer`].
+    /// [`Error::NoAnswer`]; a copy of the process that made it.
     pub fn which_children(&self, path: &str) -> Result<Vec<ChildInfo>> {
         self.ask(path, Operation::Which)
     }
@@ -146,8 +151,12 @@ impl Supervisor {
         Ok(caller)
     }
 
-    /// Asks for the end of all children, from the last to the first, and of the supervisor; does not wait.
+    /// Asks for the end of all children, from the last to the first, and of the supervisor; does not wait. Nothing happens
+    /// in a copy of the process that made it.
     pub fn ask_to_stop(&self) {
+        if !self.shared.origin.is_here() {
+            return;
+        }
         // An actor that is gone has ended already.
         let _ = self.actor.cast(Note::Stop);
     }
@@ -156,8 +165,9 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// [`Error::IntensityExceeded`] if it gave up.
+    /// [`Error::IntensityExceeded`] if it gave up; a copy of the process that made it.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        self.shared.origin.check(SUPERVISOR)?;
         self.shared.wait_ended(deadline)
     }
 
@@ -166,6 +176,7 @@ impl Supervisor {
     }
 
     fn ask(&self, path: &str, operation: Operation) -> Result<Vec<ChildInfo>> {
+        self.shared.origin.check(SUPERVISOR)?;
         Ok(self.serve(Request::new(path, operation))?)
     }
 
@@ -181,6 +192,7 @@ impl Supervisor {
         let (sender, receiver) = mpsc::sync_channel(1);
         let note = Note::Ask(Box::new(request.operation), sender);
         self.actor.cast(note).map_err(|_| Denial::Ended)?;
+        let _rest = gate::rest();
         // An actor that ends drops the requests that it has not read.
         receiver.recv().unwrap_or(Err(Denial::Ended))
     }

@@ -3,6 +3,7 @@
 //! The root makes it when it is first needed; every child gets it over its start socket (see `start::key`), never by the
 //! environment or the command line, and it is not shown by `Debug`.
 
+use crate::gate;
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,6 +50,10 @@ impl fmt::Debug for AuthKey {
 
 static KEY: Mutex<Option<AuthKey>> = Mutex::new(None);
 
+/// What the use of the key is to a fork that waits for it.
+const KEY_IN_USE: &str = "the key of the family";
+
+/// The caller is inside the gate.
 fn slot() -> MutexGuard<'static, Option<AuthKey>> {
     KEY.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -59,6 +64,7 @@ fn slot() -> MutexGuard<'static, Option<AuthKey>> {
 ///
 /// The kernel has no random bytes.
 pub fn authkey() -> Result<AuthKey> {
+    let _passage = gate::enter(KEY_IN_USE);
     let mut slot = slot();
     if let Some(key) = &*slot {
         return Ok(key.clone());
@@ -68,6 +74,7 @@ pub fn authkey() -> Result<AuthKey> {
 
 /// Gives this process, and the children that it starts from now on, another key.
 pub fn set_authkey(key: AuthKey) {
+    let _passage = gate::enter(KEY_IN_USE);
     *slot() = Some(key);
 }
 

@@ -20,6 +20,7 @@ mod serving;
 mod thread;
 
 pub use client::{Caller, Ticket};
+pub(crate) use serving::forget;
 pub use serving::serving;
 
 use frame::Status;

@@ -10,11 +10,13 @@
 //! handler: when this process ends by returning from `main` or by `exit`, daemons are terminated and all others are
 //! joined, as Python does it.
 
+use crate::gate::{self, PrivateFd};
 use crate::sys::fd::{is_hung_up, wait_readable};
 use crate::sys::process::{self, Ended};
 use crate::{Error, Result};
 use nix::libc;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -104,14 +106,14 @@ impl About {
 enum State {
     /// With the descriptors that must stay open as long as the child lives: the write end of its lifeline.
     Running {
-        _kept: Vec<OwnedFd>,
+        _kept: Vec<PrivateFd>,
     },
     Ended(ExitStatus),
 }
 
 impl Child {
-    /// Enters a process that has just been started into the table of children.
-    pub(crate) fn register(pid: i32, pidfd: OwnedFd, about: About, kept: Vec<OwnedFd>) -> Arc<Self> {
+    /// Enters a process that has just been started into the table of children. The caller is inside the gate.
+    pub(crate) fn register(pid: i32, pidfd: OwnedFd, about: About, kept: Vec<PrivateFd>) -> Arc<Self> {
         let state = Mutex::new(State::Running { _kept: kept });
         let child = Arc::new(Self { pid, pidfd, creator: std::process::id(), about, state });
         let mut table = table();
@@ -186,6 +188,7 @@ impl Child {
     ///
     /// [`Error::ForeignChild`]; the kernel's answer to waitid(2).
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
+        let _passage = gate::enter("taking the status of a process");
         let mut state = lock(&self.state);
         if let State::Ended(status) = *state {
             return Ok(Some(status));
@@ -250,15 +253,30 @@ struct Table {
     children: Vec<Arc<Child>>,
 }
 
+/// What a look into the table is to a fork that waits for it.
+const TABLE_IN_USE: &str = "the table of children";
+
 static TABLE: Mutex<Table> = Mutex::new(Table { owner: 0, children: Vec::new() });
 
+/// Locks the table. The caller is inside the gate.
 fn table() -> MutexGuard<'static, Table> {
+    prepare_exit();
+    lock(&TABLE)
+}
+
+/// Has [`end_children`] run at the end of this process, and of its copies.
+pub(crate) fn prepare_exit() {
     static EXIT_HANDLER: Once = Once::new();
     EXIT_HANDLER.call_once(|| {
         // Without memory for one entry the program has other worries; then only the lifelines end its daemons.
         let _ = process::at_exit(end_children);
     });
-    lock(&TABLE)
+}
+
+/// In a copy of this process: the children are its parent's.
+pub(crate) fn forget() {
+    let _passage = gate::enter(TABLE_IN_USE);
+    table().forget_unless_ours();
 }
 
 /// Values behind our locks stay valid between any two statements, so a panic elsewhere does not spoil them.
@@ -282,6 +300,7 @@ impl Table {
 
 /// The children that are alive now, helpers included; those that have ended are reaped.
 fn live_children() -> Vec<Arc<Child>> {
+    let _passage = gate::enter(TABLE_IN_USE);
     let mut table = table();
     table.forget_unless_ours();
     table.reap();
@@ -298,13 +317,28 @@ pub fn active_children() -> Vec<Arc<Child>> {
 
 /// Whether `pid` is a child in the table.
 pub(crate) fn is_known(pid: i32) -> bool {
+    let _passage = gate::enter(TABLE_IN_USE);
     lock(&TABLE).children.iter().any(|child| child.pid == pid)
 }
 
+/// The process whose end has begun. Relaxed: who forks looks at it inside the gate, and a look that comes too early costs
+/// nothing but a copy that is ended with the others.
+static ENDING: AtomicU32 = AtomicU32::new(0);
+
+/// Whether the exit handlers of this process run.
+pub(crate) fn is_ending() -> bool {
+    ENDING.load(Ordering::Relaxed) == std::process::id()
+}
+
 /// Runs at the end of the process: terminates daemons, then joins the others.
-extern "C" fn end_children() {
-    // A copy made by a foreign fork shares the handler but has no children of its own.
-    if lock(&TABLE).owner != std::process::id() {
+pub(crate) extern "C" fn end_children() {
+    ENDING.store(std::process::id(), Ordering::Relaxed);
+    // A copy shares the handler but has no children of its own.
+    let is_ours = {
+        let _passage = gate::enter(TABLE_IN_USE);
+        lock(&TABLE).owner == std::process::id()
+    };
+    if !is_ours {
         return;
     }
     let (daemons, others): (Vec<_>, Vec<_>) =

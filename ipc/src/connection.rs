@@ -13,6 +13,7 @@ mod frame;
 pub use frame::{MAX_MESSAGE, fuzz_frame};
 
 use crate::codec::{self, HandleFd};
+use crate::gate::{self, PrivateFd};
 use crate::sys::fd::wait_readable;
 use crate::sys::socket::stream_pair;
 use crate::{Error, Result};
@@ -25,7 +26,7 @@ use std::time::Instant;
 /// One end of a connection between two processes.
 #[derive(Debug)]
 pub struct Connection {
-    socket: HandleFd,
+    socket: PrivateFd,
     reading: Mutex<()>,
     writing: Mutex<()>,
 }
@@ -37,6 +38,7 @@ impl Connection {
     ///
     /// No descriptor left.
     pub fn pair() -> Result<(Self, Self)> {
+        let _passage = gate::enter("opening a socket pair");
         let (a, b) = stream_pair().map_err(|e| Error::os("open a socket pair", e))?;
         Ok((a.into(), b.into()))
     }
@@ -110,7 +112,7 @@ impl Connection {
 
 impl From<OwnedFd> for Connection {
     fn from(socket: OwnedFd) -> Self {
-        Self { socket: socket.into(), reading: Mutex::new(()), writing: Mutex::new(()) }
+        Self { socket: PrivateFd::captured(socket), reading: Mutex::new(()), writing: Mutex::new(()) }
     }
 }
 

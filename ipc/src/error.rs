@@ -57,6 +57,37 @@ pub enum Error {
         library: String,
     },
 
+    /// Something is used in a copy of the process that made it.
+    #[error("{what} is for process {creator} alone, which made it: this process is a copy of that one")]
+    NotCreator {
+        /// What it is.
+        what: &'static str,
+        /// The process that made it.
+        creator: u32,
+    },
+
+    /// A fork would copy the process while this goes on.
+    #[error("cannot fork: {what} did not come to a safe point within {after:?}")]
+    Quiesce {
+        /// Who or what it is.
+        what: &'static str,
+        /// The bound.
+        after: Duration,
+    },
+
+    /// A fork would leave behind threads that are not ours, with all that they hold.
+    #[error(
+        "cannot fork: {count} other threads run ({}), and a copy would not have them, but the locks that they hold; \
+         use another start method, fork before they start, or allow them if you know what they do",
+        .names.join(", ")
+    )]
+    OtherThreads {
+        /// How many there are.
+        count: usize,
+        /// Names of some of them.
+        names: Vec<String>,
+    },
+
     /// The helper process that forks children for us ended twice in one start.
     #[error("the fork server ended twice while it started a process; the second time it was process {pid}")]
     ForkServerLost {

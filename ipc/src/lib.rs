@@ -11,7 +11,8 @@
 //! - [`rendezvous`], [`authkey`]: how processes of a family that are not parent and child find and trust each other;
 //! - [`call`]: calls to an actor in another process, as their callers see them;
 //! - [`codec`]: serde values to bytes and back, with hostile bytes in mind;
-//! - [`log`]: events of other processes at this program's subscriber.
+//! - [`log`]: events of other processes at this program's subscriber;
+//! - [`gate`]: what a fork waits for, and what its copy gives up.
 //!
 //! Programs use the `procession` crate; this one has no stability promise of its own.
 
@@ -24,6 +25,7 @@ pub mod child;
 pub mod codec;
 pub mod connection;
 mod error;
+pub mod gate;
 pub mod log;
 pub mod parent;
 pub mod rendezvous;

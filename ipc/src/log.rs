@@ -29,7 +29,7 @@ mod site;
 mod stderr;
 mod wire;
 
-use crate::{Error, Result, codec};
+use crate::{Error, Result, codec, gate};
 use channel::Channel;
 use forward::Forward;
 use receive::Receiver;
@@ -77,6 +77,7 @@ fn assign(slot: &mut Option<(u32, Role)>, role: Role) {
 }
 
 fn current() -> Option<Role> {
+    let _passage = gate::enter("the role of the log");
     role().as_ref().map(|(_, role)| role.clone())
 }
 
@@ -110,6 +111,7 @@ pub fn set_forwarding(forwarding: LogForwarding) {
 ///
 /// [`Error::SubscriberInstalled`] if the program has a global subscriber of its own.
 pub fn log_to_stderr(level: LevelFilter) -> Result<()> {
+    let _passage = gate::enter("the role of the log");
     let mut slot = role();
     match &*slot {
         Some((_, Role::Prints)) => {}
@@ -158,7 +160,7 @@ pub(crate) fn offer() -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     Ok(Some((codec::encode(&offer)?, socket.into_iter().collect())))
 }
 
-fn copy(socket: &OwnedFd) -> Result<OwnedFd> {
+fn copy(socket: &impl AsFd) -> Result<OwnedFd> {
     socket.as_fd().try_clone_to_owned().map_err(|e| Error::os("copy the log socket", e))
 }
 
@@ -196,6 +198,7 @@ pub(crate) fn adopt(bytes: &[u8], handles: Vec<OwnedFd>) -> Result<()> {
             let name = &crate::start::identity().name;
             let channel = Arc::new(Channel::new(socket, level(number)?, name));
             assign(&mut role(), Role::Forwards(Arc::clone(&channel)));
+            forward::leave_all();
             install(&Dispatch::new(Forward::new(channel)));
             // Without memory for an entry, a last count of lost messages may go missing.
             let _ = crate::sys::process::at_exit(flush);
@@ -207,6 +210,8 @@ pub(crate) fn adopt(bytes: &[u8], handles: Vec<OwnedFd>) -> Result<()> {
 /// Makes the dispatcher the global one; where a fork left the parent's in place, that of this thread at least.
 fn install(dispatch: &Dispatch) {
     if dispatcher::set_global_default(dispatch.clone()).is_err() {
+        // That of an ancestor goes first: leaving it restores what was before it.
+        KEPT.take();
         KEPT.set(Some(dispatcher::set_default(dispatch)));
     }
 }

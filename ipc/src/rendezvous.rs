@@ -1,14 +1,14 @@
 //! Where processes of one family find each other that share no pipe: an abstract Unix socket with a random name.
 //!
 //! A name is 128 random bits, so nobody meets by accident and nobody guesses it; it leaves nothing in the file system and
-//! is gone with its last descriptor. A [`Listener`] travels as its descriptor, so that whoever starts a process can bind the
+//! is gone with its last descriptor, which no copy of this process has. A [`Listener`] travels as its descriptor, so that whoever starts a process can bind the
 //! name first, and a supervisor can keep it and hand it to each incarnation: callers that arrive in between wait in its queue.
 //!
 //! Both sides look at the kernel's record of the other one's user (SO_PEERCRED, unix(7)). That the other one belongs to
 //! the family is proved next, see [`auth`](crate::connection::auth); before that, no byte of it is decoded.
 
 use crate::authkey::random_bytes;
-use crate::codec::HandleFd;
+use crate::gate::{self, PrivateFd};
 use crate::stream::Stream;
 use crate::sys::socket::{accept, peer};
 use crate::{Error, Result};
@@ -57,7 +57,7 @@ impl fmt::Debug for Address {
 /// A bound name, where callers queue.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Listener {
-    socket: HandleFd,
+    socket: PrivateFd,
     address: Address,
 }
 
@@ -79,6 +79,7 @@ impl Listener {
     pub fn bind(address: Address) -> Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let failed = |error: Errno| Error::os(format!("listen at {address}"), error);
+        let _passage = gate::enter("opening a rendezvous");
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)?;
         bind(socket.as_raw_fd(), &address.socket_address()?).map_err(failed)?;
         listen(&socket, Backlog::MAXCONN).map_err(failed)?;
@@ -97,6 +98,7 @@ impl Listener {
     ///
     /// No descriptor left.
     pub fn try_clone(&self) -> Result<Self> {
+        let _passage = gate::enter("opening a rendezvous");
         let socket = self.socket.as_fd().try_clone_to_owned();
         let socket = socket.map_err(|error| Error::os(format!("duplicate {}", self.address), error))?;
         Ok(Self { socket: socket.into(), address: self.address })
@@ -108,6 +110,7 @@ impl Listener {
     ///
     /// No descriptor left.
     pub fn try_accept(&self) -> io::Result<Option<Stream>> {
+        let _passage = gate::enter("taking a caller in");
         while let Some(socket) = accept(self.as_fd())? {
             if check_user(socket.as_fd()).is_ok() {
                 return Ok(Some(socket.into()));
@@ -136,10 +139,12 @@ impl AsRawFd for Listener {
 /// No descriptor left, or somebody of another user listens.
 pub fn connect(address: Address) -> Result<Option<Stream>> {
     let failed = |error: Errno| Error::os(format!("call {address}"), error);
-    let socket =
-        socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
+    let passage = gate::enter("opening a socket");
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    let socket = PrivateFd::from(socket.map_err(failed)?);
+    drop(passage);
     loop {
-        match connect_socket(socket.as_raw_fd(), &address.socket_address()?) {
+        match connect_socket(socket.as_fd().as_raw_fd(), &address.socket_address()?) {
             Ok(()) => break,
             Err(Errno::EINTR) => {}
             Err(Errno::ECONNREFUSED) => return Ok(None),

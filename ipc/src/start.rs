@@ -28,6 +28,7 @@ pub mod target;
 mod bootstrap;
 mod descriptor;
 mod entry;
+mod fork;
 mod identity;
 mod key;
 mod lifeline;
@@ -51,6 +52,7 @@ pub use task::{ReplyForm, Results, TaskEntry, TaskId, item_task, read_reply, tas
 
 use crate::child::{About, Child};
 use crate::codec::Wire;
+use crate::gate::{self, Passage, PrivateFd};
 use crate::{Error, Result};
 use parcel::{Kind, Parcel};
 use std::os::fd::OwnedFd;
@@ -66,6 +68,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Plan {
     /// Start method; `None` takes the default of this process.
     pub method: Option<StartMethod>,
+    /// Whether `fork` may leave threads behind that are not ours.
+    pub allow_threads: bool,
     /// Name and place in the family.
     pub identity: Identity,
     /// Whether the kernel kills the child when this process dies, however it dies.
@@ -87,7 +91,7 @@ pub struct Started {
 struct Made {
     child: Arc<Child>,
     /// Our end of its start socket.
-    socket: OwnedFd,
+    socket: PrivateFd,
     helper: Option<Arc<Child>>,
 }
 
@@ -101,34 +105,84 @@ pub fn start<F, A, M>(f: F, args: &A, plan: &Plan) -> Result<Started>
 where
     F: Target<A, M, Output: Wire>,
 {
-    const { target::assert_target::<F>() };
-    let (entry, args, handles) = encode(f, args)?;
-    start_encoded(entry, &args, handles, plan)
+    start_encoded(encode(f, args)?, plan)
 }
 
-/// The function as the offset of its descriptor, its arguments as bytes and descriptors.
-fn encode<F, A, M>(_f: F, args: &A) -> Result<(u64, Vec<u8>, Vec<OwnedFd>)>
+/// A function with its arguments, ready to travel.
+#[derive(Debug)]
+pub struct Encoded {
+    entry: u64,
+    args: Vec<u8>,
+    handles: Vec<OwnedFd>,
+}
+
+/// Makes a function and its arguments ready to travel.
+///
+/// # Errors
+///
+/// Arguments that cannot travel, or a function outside the main image.
+pub fn encode<F, A, M>(_f: F, args: &A) -> Result<Encoded>
 where
     F: Target<A, M, Output: Wire>,
 {
+    const { target::assert_target::<F>() };
     let entry =
         descriptor::offset_of(target::ProcessSite::<F, A, M>::DESCRIPTOR, std::any::type_name::<F>())?;
     let (args, handles) = F::encode(args)?;
-    Ok((entry, args, handles))
+    Ok(Encoded { entry, args, handles })
 }
 
-fn start_encoded(entry: u64, args: &[u8], mut handles: Vec<OwnedFd>, plan: &Plan) -> Result<Started> {
+/// Runs what [`encode`] made ready in a new process.
+///
+/// # Errors
+///
+/// A start method that does not work here, or no process or descriptor left.
+pub fn start_encoded(call: Encoded, plan: &Plan) -> Result<Started> {
+    start_with(call, plan, |handles, passage, enter| make_process(plan, handles, passage, enter))
+}
+
+/// Runs a closure, which may capture, in a copy of this process: nothing but its result is turned into bytes.
+///
+/// # Errors
+///
+/// As [`start`] with [`StartMethod::Fork`].
+pub fn start_closure<F, R>(closure: F, plan: &Plan) -> Result<Started>
+where
+    F: FnOnce() -> R,
+    R: Wire,
+{
+    let nothing = Encoded { entry: 0, args: Vec::new(), handles: Vec::new() };
+    start_with(nothing, plan, |handles, passage, enter| {
+        let how = fork::How { allow_threads: plan.allow_threads, keeps_captured: true };
+        fork::process(handles, passage, enter, how, |socket| bootstrap::run_closure(socket, closure))
+    })
+}
+
+/// Enters a process that has been made, by pid and pidfd, into the table of children; once.
+type Enter<'a> = dyn FnMut(i32, OwnedFd) -> Arc<Child> + 'a;
+
+/// What a start is to a fork that waits for it.
+const START: &str = "the start of a process";
+
+/// Prepares, makes a process, sends it the start message with these descriptors.
+fn start_with(
+    mut call: Encoded,
+    plan: &Plan,
+    make: impl FnOnce(&[OwnedFd], Passage, &mut Enter<'_>) -> Result<(Made, Passage)>,
+) -> Result<Started> {
+    let passage = gate::enter(START);
     let prepared = step::prepare(plan)?;
-    let message = bootstrap::message(entry, &prepared.parts, args)?;
+    let message = bootstrap::message(call.entry, &prepared.parts, &call.args)?;
     let mut descriptors = prepared.handles;
-    descriptors.append(&mut handles);
+    descriptors.append(&mut call.handles);
     let parcel = Parcel { kind: Kind::Start, bytes: message, handles: descriptors };
     let Identity { name, daemon, .. } = &plan.identity;
     let mut kept = prepared.kept;
-    let made = make_process(plan.method, |pid, pidfd| {
+    let mut enter = |pid, pidfd| {
         let about = About { name: name.clone(), daemon: *daemon, is_helper: false };
         Child::register(pid, pidfd, about, std::mem::take(&mut kept))
-    })?;
+    };
+    let (made, _passage) = make(&parcel.handles, passage, &mut enter)?;
     match parcel.send(&made.socket) {
         // A child that is gone already shows in its status; the reason is there, not in this send.
         Ok(()) | Err(Error::Disconnected) => {}
@@ -142,18 +196,25 @@ fn start_encoded(entry: u64, args: &[u8], mut handles: Vec<OwnedFd>, plan: &Plan
     Ok(Started { child: made.child, reply: Reply::new(made.socket), helper: made.helper })
 }
 
-/// Makes a process and enters it into the table of children, once.
+/// Makes a process by the method of the plan.
 fn make_process(
-    plan: Option<StartMethod>,
-    mut enter: impl FnMut(i32, OwnedFd) -> Arc<Child>,
-) -> Result<Made> {
-    let method = plan.unwrap_or_else(method::default);
-    if method == StartMethod::ForkServer {
-        match forkserver::process(&mut enter) {
-            Err(Error::NotSupported { .. }) if plan.is_none() && method::falls_back(method) => {}
-            other => return other,
+    plan: &Plan,
+    on_the_way: &[OwnedFd],
+    passage: Passage,
+    enter: &mut Enter<'_>,
+) -> Result<(Made, Passage)> {
+    let method = plan.method.unwrap_or_else(method::default);
+    match method {
+        StartMethod::Fork => {
+            let how = fork::How { allow_threads: plan.allow_threads, keeps_captured: false };
+            return fork::process(on_the_way, passage, enter, how, |socket| bootstrap::run_child(socket));
         }
+        StartMethod::ForkServer => match forkserver::process(enter) {
+            Err(Error::NotSupported { .. }) if plan.method.is_none() && method::falls_back(method) => {}
+            made => return Ok((made?, passage)),
+        },
+        StartMethod::Spawn => {}
     }
     let (pid, pidfd, socket) = spawn::process(entry::Role::Child, Vec::new())?;
-    Ok(Made { child: enter(pid, pidfd), socket, helper: None })
+    Ok((Made { child: enter(pid, pidfd), socket, helper: None }, passage))
 }

@@ -10,7 +10,7 @@ mod unsent;
 pub use inbox::{Garbage, Inbox, MAX_LENGTH, WORD, whole_frame, word};
 pub use unsent::{Unsent, Written};
 
-use crate::codec::HandleFd;
+use crate::gate::{self, PrivateFd};
 use crate::spin::Spin;
 use crate::sys::socket::stream_pair;
 use crate::{Error, Result};
@@ -23,8 +23,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// One end of a byte stream; travels to another process as its descriptor.
+///
+/// Copies of this process do not have it: both its ends must be able to see that the other one is gone.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Stream(HandleFd);
+pub struct Stream(PrivateFd);
 
 impl Stream {
     /// Two connected ends.
@@ -33,6 +35,7 @@ impl Stream {
     ///
     /// No descriptor left.
     pub fn pair() -> Result<(Self, Self)> {
+        let _passage = gate::enter("opening a socket pair");
         let (a, b) = stream_pair().map_err(|e| Error::os("open a socket pair", e))?;
         Ok((Self(a.into()), Self(b.into())))
     }
@@ -120,6 +123,12 @@ impl Stream {
     pub fn hang_up(&self) {
         // Fails only if the other end is gone already.
         let _ = shutdown(self.as_fd().as_raw_fd(), Shutdown::Both);
+    }
+}
+
+impl From<PrivateFd> for Stream {
+    fn from(socket: PrivateFd) -> Self {
+        Self(socket)
     }
 }
 

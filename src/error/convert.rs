@@ -46,6 +46,11 @@ fn kind_of(error: &IpcError) -> ErrorKind {
         IpcError::NotSupported { method, reason } => {
             ErrorKind::NotSupported { method, reason: reason.clone() }
         }
+        IpcError::NotCreator { what, creator } => ErrorKind::NotCreator { what, creator: *creator },
+        IpcError::Quiesce { what, after } => ErrorKind::Quiesce { what, after: *after },
+        IpcError::OtherThreads { count, names } => {
+            ErrorKind::OtherThreads { count: *count, names: names.clone() }
+        }
         IpcError::NotInMainImage { .. } => ErrorKind::NotInMainImage { reason: error.to_string() },
         IpcError::AnotherProgram { path, what } => ErrorKind::AnotherProgram { path: path.clone(), what },
         IpcError::ForkServerRuns { pid } => ErrorKind::ForkServerRuns { server: *pid },

@@ -106,10 +106,10 @@ fn program_joins_its_children_when_main_returns_or_exit_is_called() {
             let (status, text) = run_program(play);
             assert_eq!(status, Some(code), "{play}: {text}");
             let pids = pids_in(&text);
-            assert_eq!(pids.len(), 4, "{text}");
+            assert_eq!(pids.len(), 6, "{text}");
             assert!(pids.iter().all(|&pid| is_gone(pid)), "{play}: {text}");
             let done = text.matches("the slow one is done").count();
-            assert_eq!(done, 2, "{play}: {text}");
+            assert_eq!(done, 3, "{play}: {text}");
         }
     });
 }

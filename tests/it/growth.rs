@@ -31,7 +31,7 @@ fn starts_leave_nothing_and_nothing_grows_with_them() {
     let options = Options { watchdog: Duration::from_secs(amount(60, 600)), ..Options::default() };
     isolated_with(options, || {
         for method in METHODS {
-            let context = Context::new(method);
+            let context = Context::new(method).allow_threads();
             let each = starts(method) / LOOKS;
             let mut own = Vec::new();
             let mut theirs = Vec::new();

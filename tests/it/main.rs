@@ -34,6 +34,7 @@ mod context;
 mod endings;
 mod entry;
 mod exit;
+mod fork;
 mod growth;
 mod hygiene;
 mod library;

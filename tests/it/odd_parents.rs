@@ -97,11 +97,14 @@ fn without_proc_a_start_is_an_error_unless_the_program_is_named() {
 
 fn live_without_proc() {
     assert!(!fs::exists("/proc/self").unwrap());
-    for context in contexts() {
-        let error = context.spawn(|| (), ()).unwrap_err();
+    for method in StartMethod::ALL {
+        let error = Context::new(method).spawn(|| (), ()).unwrap_err();
         let ErrorKind::NotSupported { reason, .. } = error.kind() else { panic!("{error:?}") };
-        assert!(reason.contains("/proc is not mounted"), "{reason}");
+        let expected =
+            if method == StartMethod::Fork { "mount /proc, or allow them" } else { "/proc is not mounted" };
+        assert!(reason.contains(expected), "{reason}");
     }
+    assert_eq!(run(&Context::new(StartMethod::Fork).allow_threads(), || 6_u8, ()), 6);
     // /proc/self/exe is not there to ask; libtest is called by its path.
     set_executable(env::args_os().next().unwrap()).unwrap();
     assert_eq!(run(&Context::new(StartMethod::Spawn), || 7_u8, ()), 7);
@@ -163,6 +166,11 @@ fn strangers_may_take_the_status_of_children() {
     });
 }
 
+/// A context for each method that executes a program: a copy made by fork goes on with its own.
+fn executing() -> [Context; 2] {
+    [StartMethod::Spawn, StartMethod::ForkServer].map(Context::new)
+}
+
 /// T3 (_TestProcess.test_set_executable), C15.
 #[test]
 fn another_file_of_this_build_may_be_executed() {
@@ -173,7 +181,7 @@ fn another_file_of_this_build_may_be_executed() {
         let own = program();
         let copy = env::temp_dir().join("copy of the program");
         fs::copy("/proc/self/exe", &copy).unwrap();
-        for context in &contexts() {
+        for context in &executing() {
             set_executable(copy.to_str().unwrap()).unwrap();
             assert_eq!(run(context, program, ()), copy.to_str().unwrap());
             // As bytes and as a path, too; the server that runs stays.
@@ -202,7 +210,7 @@ fn program_of_another_build_is_refused_and_never_run() {
         set_executable(&link).unwrap();
         fs::remove_file(&link).unwrap();
         symlink("/bin/cat", &link).unwrap();
-        for context in &contexts() {
+        for context in &executing() {
             let error = context.spawn(|| (), ()).unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::AnotherProgram { .. }), "{error:?}");
         }

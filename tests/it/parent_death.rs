@@ -17,8 +17,8 @@ use std::{
 };
 
 use procession::{
-    ChildSpec, Connection, Context, ErrorKind, Pool, Process, Strategy, Supervisor, SupervisorBuilder, pipe,
-    start_method,
+    ChildSpec, Connection, Context, ErrorKind, Pool, Process, StartMethod, Strategy, Supervisor,
+    SupervisorBuilder, pipe, start_method,
 };
 use serde::{Deserialize, Serialize};
 
@@ -264,6 +264,13 @@ fn children_start_while_64_threads_allocate_log_and_lock() {
                 });
             }
             for context in &contexts() {
+                // A copy would have the locks of threads that it has not.
+                if context.start_method() == StartMethod::Fork {
+                    let refused = Context::new(StartMethod::Fork).spawn(work, (0,)).unwrap_err();
+                    let ErrorKind::OtherThreads { count, .. } = refused.kind() else { panic!("{refused}") };
+                    assert!(*count >= 64, "{refused}");
+                    continue;
+                }
                 for n in 0..amount(20, 500) {
                     assert_eq!(run(context, work, (n,)), n);
                 }

@@ -2,17 +2,17 @@
 
 use std::{collections::HashSet, process::id, thread, time::Duration};
 
-use procession::{Context, ErrorKind, Pool};
+use procession::{ErrorKind, Pool};
 use serde::{Deserialize, Serialize};
 
-use crate::family::{METHODS, Memory, contexts, leave_mark};
+use crate::family::{Memory, contexts, leave_mark};
 use crate::support::{children_of, eventually, is_gone, isolated, own_pid};
 
 /// A pool for each start method.
 fn pools(processes: usize) -> impl Iterator<Item = Pool> {
-    METHODS.into_iter().map(move |method| {
-        Pool::builder().processes(processes).context(&Context::new(method)).start().unwrap()
-    })
+    contexts()
+        .into_iter()
+        .map(move |context| Pool::builder().processes(processes).context(&context).start().unwrap())
 }
 
 /// Ends the pool in good order.

@@ -2,15 +2,15 @@
 
 use std::{collections::HashSet, fs};
 
-use procession::{AsyncResult, Context, ErrorKind, ExitStatus, Pool};
+use procession::{AsyncResult, ErrorKind, ExitStatus, Pool};
 
-use crate::family::{Death, METHODS, Memory, die, is_first, leave_mark};
+use crate::family::{Death, Memory, contexts, die, is_first, leave_mark};
 use crate::support::{eventually, is_gone, isolated, kill9};
 
 fn pools(processes: usize) -> impl Iterator<Item = Pool> {
-    METHODS.into_iter().map(move |method| {
-        Pool::builder().processes(processes).context(&Context::new(method)).start().unwrap()
-    })
+    contexts()
+        .into_iter()
+        .map(move |context| Pool::builder().processes(processes).context(&context).start().unwrap())
 }
 
 fn square(x: u64) -> u64 {

@@ -2,16 +2,16 @@
 
 use std::{collections::HashSet, thread};
 
-use procession::{Context, ErrorKind, Pool};
+use procession::{ErrorKind, Pool};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::family::{METHODS, Memory, leave_mark, park_forever};
+use crate::family::{Memory, contexts, leave_mark, park_forever};
 use crate::support::{isolated, isolated_with, thread_count};
 
 fn pools(processes: usize) -> impl Iterator<Item = Pool> {
-    METHODS.into_iter().map(move |method| {
-        Pool::builder().processes(processes).context(&Context::new(method)).start().unwrap()
-    })
+    contexts()
+        .into_iter()
+        .map(move |context| Pool::builder().processes(processes).context(&context).start().unwrap())
 }
 
 fn square(x: u64) -> u64 {

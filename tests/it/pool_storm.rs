@@ -5,15 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use procession::{Context, ErrorKind, Pool};
+use procession::{ErrorKind, Pool};
 
-use crate::family::{Death, METHODS, Memory, contexts, die, is_first, leave_mark};
+use crate::family::{Death, Memory, contexts, die, is_first, leave_mark};
 use crate::support::{Options, isolated, isolated_with, kill9};
 
 fn pools(processes: usize) -> impl Iterator<Item = Pool> {
-    METHODS.into_iter().map(move |method| {
-        Pool::builder().processes(processes).context(&Context::new(method)).start().unwrap()
-    })
+    contexts()
+        .into_iter()
+        .map(move |context| Pool::builder().processes(processes).context(&context).start().unwrap())
 }
 
 fn square(x: u64) -> u64 {

@@ -69,6 +69,7 @@ fn start_methods() {
         assert!(said("forkserver: 1000000, loaded before: true"), "{text}");
         assert!(said("spawn: 1000000, loaded before: false"), "{text}");
         assert!(all_start_methods().iter().all(|m| said(&format!("{}: process ", m.name()))), "{text}");
+        assert!(said("in a copy: 23"), "{text}");
     });
 }
 

@@ -38,7 +38,7 @@ fn run_program(play: &str, context: &Context) -> (Option<i32>, String) {
 fn program() {
     if let Ok(role) = env::var(PLAY) {
         let (play, method) = role.rsplit_once(' ').unwrap();
-        act(play, &Context::new(method.parse().unwrap()));
+        act(play, &Context::new(method.parse().unwrap()).allow_threads());
     }
 }
 

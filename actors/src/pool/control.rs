@@ -46,6 +46,7 @@ pub(super) enum Note {
 #[derive(Debug, Clone)]
 pub(super) struct Hiring {
     pub(super) method: Option<StartMethod>,
+    pub(super) allow_threads: bool,
     pub(super) initializer: Option<Initializer>,
     pub(super) processes: usize,
 }
@@ -56,6 +57,7 @@ impl Hiring {
         let (ours, theirs) = Stream::pair()?;
         let options = Options {
             method: self.method,
+            allow_threads: self.allow_threads,
             name: Some(format!("PoolWorker-{worker}")),
             daemon: Some(true),
             armed: Some(true),

@@ -14,10 +14,12 @@
 //! `wrecks`) and its process ended (the pool actor notes the status). Only when both are known is it settled: by then
 //! everything that it wrote has been read.
 
+use super::POOL;
 use super::job::Bundle;
 use super::lane::Lane;
 use crate::{Error, Result};
 use procession_ipc::child::{Child, ExitStatus};
+use procession_ipc::gate::Origin;
 use procession_ipc::stream::{Stream, Wake};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -104,6 +106,8 @@ pub(super) struct State {
 /// What callers, driver and actor share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// Where all this happens: in a copy, nobody may even take the lock.
+    pub(super) origin: Origin,
     state: Mutex<State>,
     /// The queue has room again.
     room: Condvar,
@@ -181,7 +185,8 @@ impl Shared {
             driver_sleeps: false,
             driver_left: false,
         };
-        Ok(Self { state: Mutex::new(state), room: Condvar::new(), ended: Condvar::new(), wake: Wake::new()? })
+        let (room, ended) = (Condvar::new(), Condvar::new());
+        Ok(Self { origin: Origin::here(), state: Mutex::new(state), room, ended, wake: Wake::new()? })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -190,6 +195,7 @@ impl Shared {
 
     /// Queues tasks: all of them, or none.
     pub(super) fn submit(&self, tasks: Bundle, patience: Patience) -> Result<()> {
+        self.origin.check(POOL)?;
         let mut state = self.lock();
         while patience == Patience::Wait && state.queued.is_full() && matches!(state.phase, Phase::Open) {
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -210,6 +216,7 @@ impl Shared {
 
     /// Takes an idle lane for a call on the caller's own thread, if nobody is queued before it.
     pub(super) fn lease(&self) -> Result<Option<Lane>> {
+        self.origin.check(POOL)?;
         let mut state = self.lock();
         state.check_open()?;
         if state.is_waiting() {

@@ -1,19 +1,22 @@
 //! The driver: the one thread of a pool that moves tasks to the workers and results back.
 //!
 //! It owns the lanes that have tasks on them. Each round it fills them from the queue, writes, waits for news with one
-//! poll(2), and reads. It runs none of the user's code.
+//! poll(2), and reads. It runs none of the user's code. While it waits it is outside the gate (`procession_ipc::gate`).
 
 use super::control::Note;
 use super::dispatch::{Backlog, Phase, Shared, State};
 use super::lane::{Condition, Lane};
+use procession_ipc::gate::{self, Passage};
 use procession_ipc::spin::Spin;
 use procession_ipc::stream::{Interest, wait_any};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// Moves tasks and results until the pool is done or stopped.
-pub(super) fn run(shared: &Shared, note: &dyn Fn(Note)) {
-    Driver { shared, note, lanes: Vec::new(), backlog: Backlog::default(), spin: Spin::default() }.run();
+fn run(shared: &Shared, note: &dyn Fn(Note), passage: Passage) {
+    let _passage =
+        Driver { shared, note, lanes: Vec::new(), backlog: Backlog::default(), spin: Spin::default() }
+            .run(passage);
     let mut state = shared.lock();
     state.driver_left = true;
     drop(state);
@@ -22,8 +25,8 @@ pub(super) fn run(shared: &Shared, note: &dyn Fn(Note)) {
 }
 
 /// Has the panic of a thread that must not panic end in failed tasks instead of callers that wait for ever.
-pub(super) fn run_guarded(shared: &Arc<Shared>, note: &dyn Fn(Note)) {
-    if let Err(report) = procession_ipc::unwind::catch(|| run(shared, note)) {
+pub(super) fn run_guarded(shared: &Arc<Shared>, note: &dyn Fn(Note), passage: Passage) {
+    if let Err(report) = procession_ipc::unwind::catch(|| run(shared, note, passage)) {
         shared.stop(Some(crate::Error::Runtime(format!("a pool's driver panicked: {}", report.message))));
         shared.lock().driver_left = true;
         note(Note::DriverLeft);
@@ -49,11 +52,15 @@ impl Drop for Driver<'_> {
 }
 
 impl Driver<'_> {
-    fn run(&mut self) {
+    fn run(&mut self, mut passage: Passage) -> Passage {
         while self.fill() {
             let writing = self.transmit();
-            self.wait(&writing);
+            drop(passage);
+            let ready = self.wait(&writing);
+            passage = gate::enter("the driver of a pool");
+            self.receive(&ready);
         }
+        passage
     }
 
     /// Gives tasks to lanes. `false` when the pool needs no driver any more.
@@ -148,14 +155,18 @@ impl Driver<'_> {
         writing
     }
 
-    fn wait(&mut self, writing: &[bool]) {
+    /// Waits for news; says who has any, the wake-up first.
+    fn wait(&mut self, writing: &[bool]) -> Vec<bool> {
         let wake = (self.shared.wake.as_fd(), Interest::Read);
         let interest = |writing| if writing { Interest::Both } else { Interest::Read };
         let lanes =
             self.lanes.iter().zip(writing).map(|(lane, &writing)| (lane.stream.as_fd(), interest(writing)));
         let fds: Vec<_> = std::iter::once(wake).chain(lanes).collect();
         // poll(2) fails for lack of memory only; then all are tried, which is right if slow.
-        let ready = wait_any(&fds, &mut self.spin).unwrap_or_else(|_| vec![true; fds.len()]);
+        wait_any(&fds, &mut self.spin).unwrap_or_else(|_| vec![true; fds.len()])
+    }
+
+    fn receive(&mut self, ready: &[bool]) {
         if ready[0] {
             self.shared.wake.clear();
         }

@@ -302,6 +302,11 @@ impl<I: Iterator, R: Wire> Imap<I, R> {
             if self.taken == self.chunker.chunks() {
                 return Some(None);
             }
+            if let Err(error) = self.claim.0.check_here() {
+                // Nothing more comes: the end follows this error.
+                (self.taken, self.input) = (self.chunker.chunks(), None);
+                return Some(Some(Err(error)));
+            }
             let waiting = self.ordered.as_ref().map_or(0, |order| order.waiting);
             let came = self.taken + waiting + 1;
             if !self.claim.0.wait(came, deadline) {

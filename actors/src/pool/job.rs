@@ -3,7 +3,8 @@
 //! The pool's threads only hand over bytes here; results are decoded on the caller's thread, so no code of the user
 //! runs between the workers and their pool.
 
-use crate::Error;
+use crate::{Error, Result};
+use procession_ipc::gate::Origin;
 use procession_ipc::start::{ReplyForm, TaskId};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -146,6 +147,7 @@ pub(super) struct Job {
     /// Whether workers may hold its replies back, which makes short tasks several times faster: not where each result is
     /// taken as it comes.
     pub(super) may_hold: bool,
+    origin: Origin,
     state: Mutex<State>,
     arrived: Condvar,
     /// Nobody waits for the rest: tasks that are still queued need not run.
@@ -175,7 +177,13 @@ impl Job {
     fn build(task: &'static str, may_hold: bool) -> Arc<Self> {
         let state = State { batch: Batch::default(), done: 0, wake_at: u64::MAX };
         let cancelled = AtomicBool::new(false);
-        Arc::new(Self { task, may_hold, state: Mutex::new(state), arrived: Condvar::new(), cancelled })
+        let (origin, state, arrived) = (Origin::here(), Mutex::new(state), Condvar::new());
+        Arc::new(Self { task, may_hold, origin, state, arrived, cancelled })
+    }
+
+    /// Refuses to wait in a copy of the process that made the call: nothing will arrive there.
+    pub(super) fn check_here(&self) -> Result<()> {
+        Ok(self.origin.check("the result of a pool's task")?)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

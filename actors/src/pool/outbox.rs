@@ -6,6 +6,7 @@
 //! reply. It looks once in [`TICK`] while replies are being held, and sleeps otherwise.
 
 use super::frame::MAX_HELD;
+use procession_ipc::gate;
 use procession_ipc::stream::Stream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -79,7 +80,12 @@ impl Outbox {
             let shared = Arc::clone(shared);
             let builder =
                 std::thread::Builder::new().name("procession-flush".to_owned()).stack_size(64 * 1024);
-            builder.spawn(move || shared.look_after()).map_err(drop)
+            // It takes no lock that a copy of the worker would need, so it may be anywhere when one is made.
+            gate::spawn(builder, move |passage| {
+                drop(passage);
+                shared.look_after();
+            })
+            .map_err(drop)
         });
         flusher.is_ok()
     }

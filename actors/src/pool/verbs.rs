@@ -99,6 +99,7 @@ impl<R: Wire> Pending<R> {
     ///
     /// Why there is no result; [`Error::ResultTaken`] the second time.
     pub fn get(&self) -> Result<R> {
+        self.job.check_here()?;
         self.job.wait(1, None);
         self.take()
     }
@@ -109,6 +110,7 @@ impl<R: Wire> Pending<R> {
     ///
     /// [`Error::TimedOut`], after which one may ask again; else as [`get`](Self::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<R> {
+        self.job.check_here()?;
         if self.wait_timeout(timeout) {
             self.take()
         } else {
@@ -116,22 +118,24 @@ impl<R: Wire> Pending<R> {
         }
     }
 
-    /// Waits until there is a result, or the reason why there is none.
+    /// Waits until there is a result, or the reason why there is none. In a copy of this process there never is.
     pub fn wait(&self) {
-        self.job.wait(1, None);
+        if self.job.check_here().is_ok() {
+            self.job.wait(1, None);
+        }
     }
 
     /// Waits like [`wait`](Self::wait), at most for `timeout`; `false` when that was not enough.
     #[must_use]
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         // A timeout beyond the end of time is none.
-        self.job.wait(1, Instant::now().checked_add(timeout))
+        self.job.check_here().is_ok() && self.job.wait(1, Instant::now().checked_add(timeout))
     }
 
     /// Whether there is a result, or the reason why there is none.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.job.done() > 0
+        self.job.check_here().is_ok() && self.job.done() > 0
     }
 
     fn take(&self) -> Result<R> {

@@ -49,6 +49,7 @@ pub(super) enum Note {
 pub(super) struct Setup {
     pub(super) shared: Arc<Shared>,
     pub(super) method: Option<StartMethod>,
+    pub(super) allow_threads: bool,
 }
 
 /// The actor.
@@ -222,6 +223,7 @@ impl Control {
     ) -> Result<Arc<Living>, String> {
         let options = Options {
             method: self.setup.method,
+            allow_threads: self.setup.allow_threads,
             name: Some(id.to_owned()),
             daemon: Some(true),
             armed: Some(true),

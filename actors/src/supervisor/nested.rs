@@ -12,6 +12,7 @@ use super::spec::Tree;
 use crate::Result;
 use crate::process::{Options, start_unwatched};
 use procession_ipc::connection::Connection;
+use procession_ipc::gate;
 use procession_ipc::start::Started;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,9 +55,13 @@ fn run(tree: &Tree, line: Connection) -> Result<(), String> {
     let supervisor = Supervisor::start(tree.clone()).map_err(|error| error.to_string())?;
     let supervisor = Arc::new(supervisor);
     let server = Arc::clone(&supervisor);
-    std::thread::Builder::new()
-        .name("procession-line".to_owned())
-        .spawn(move || serve(&server, &line))
+    let builder = std::thread::Builder::new().name("procession-line".to_owned());
+    // It takes no lock that a copy would need, so it may be anywhere when one is made.
+    let body = move |passage| {
+        drop(passage);
+        serve(&server, &line);
+    };
+    gate::spawn(builder, body)
         .map_err(|error| format!("cannot start the thread that answers requests: {error}"))?;
     supervisor.wait(None).map(drop).map_err(|error| error.to_string())
 }

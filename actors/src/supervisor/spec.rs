@@ -221,6 +221,8 @@ pub struct Tree {
     pub children: Vec<ChildSpec>,
     /// Start method of their processes; `None` is the default method of the supervisor's process.
     pub method: Option<StartMethod>,
+    /// Whether `fork` may leave threads behind that are not ours.
+    pub allow_threads: bool,
 }
 
 impl Start {

@@ -11,6 +11,7 @@ use super::strategy::{Child, Refusal, Roster};
 use crate::Result;
 use crate::process::SIGKILL;
 use procession_ipc::call::Caller;
+use procession_ipc::gate::{self, Origin};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -44,6 +45,8 @@ pub(super) struct State {
 /// What actor and callers share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// Where all this happens: in a copy, nobody may even take the lock.
+    pub(super) origin: Origin,
     state: Mutex<State>,
     /// It has begun, or ended.
     changed: Condvar,
@@ -54,10 +57,8 @@ impl Shared {
         let children = tree.children.into_iter();
         let entries = children.map(|child| (child.id, child.rules, Body::new(child.start)));
         let roster = Roster::new(tree.flags, entries);
-        Self {
-            state: Mutex::new(State { roster, begun: false, newcomer: None, ended: None }),
-            changed: Condvar::new(),
-        }
+        let state = Mutex::new(State { roster, begun: false, newcomer: None, ended: None });
+        Self { origin: Origin::here(), state, changed: Condvar::new() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -81,6 +82,7 @@ impl Shared {
 
     /// Waits until all children were started.
     pub(super) fn wait_begun(&self) -> Result<()> {
+        let _rest = gate::rest();
         let waiting = |state: &mut State| !state.begun && state.ended.is_none();
         let state = self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
         match &state.ended {
@@ -91,6 +93,7 @@ impl Shared {
 
     /// Waits for the end, at most until `deadline`; says whether it has come, and how, if it came badly.
     pub(super) fn wait_ended(&self, deadline: Option<Instant>) -> Result<bool> {
+        let _rest = gate::rest();
         let mut state = self.lock();
         loop {
             if let Some(ended) = &state.ended {

@@ -7,6 +7,7 @@ use super::link::{Link, Loss, Unsent};
 use super::serving::is_served;
 use super::{Answer, CallFailure, End};
 use crate::authkey::authkey;
+use crate::gate::{self, Origin, PerProcess};
 use crate::rendezvous::{Address, connect};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -19,12 +20,16 @@ type Obituary = dyn Fn() -> Option<End> + Send + Sync;
 
 struct Client {
     address: Address,
-    link: Mutex<Option<Arc<Link>>>,
-    obituary: Mutex<Option<Arc<Obituary>>>,
+    /// In a copy of this process another one: both would read from the same socket.
+    link: PerProcess<Mutex<Option<Arc<Link>>>>,
+    obituary: PerProcess<Mutex<Option<Arc<Obituary>>>>,
 }
 
-/// All actors that this process has callers of.
+/// All actors that this process has callers of. Locked inside the gate only.
 static CLIENTS: Mutex<BTreeMap<Address, Weak<Client>>> = Mutex::new(BTreeMap::new());
+
+/// What a look into the list is to a fork that waits for it.
+const LIST_IN_USE: &str = "the list of actors elsewhere";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -38,11 +43,13 @@ impl Caller {
     /// The caller of the actor at `address`; connects to nobody yet.
     #[must_use]
     pub fn at(address: Address) -> Self {
+        let _passage = gate::enter(LIST_IN_USE);
         let mut clients = lock(&CLIENTS);
         if let Some(known) = clients.get(&address).and_then(Weak::upgrade) {
             return Self(known);
         }
-        let client = Arc::new(Client { address, link: Mutex::default(), obituary: Mutex::default() });
+        let client =
+            Arc::new(Client { address, link: PerProcess::default(), obituary: PerProcess::default() });
         clients.insert(address, Arc::downgrade(&client));
         Self(client)
     }
@@ -55,7 +62,7 @@ impl Caller {
 
     /// Has errors tell how the process ended, which only the process that started it can know.
     pub fn set_obituary(&self, obituary: impl Fn() -> Option<End> + Send + Sync + 'static) {
-        *lock(&self.0.obituary) = Some(Arc::new(obituary));
+        *lock(self.0.obituary.get()) = Some(Arc::new(obituary));
     }
 
     /// Whether this thread may wait for an answer.
@@ -86,7 +93,7 @@ impl Caller {
                 }
             }
         };
-        Ok(Ticket { client: Arc::clone(&self.0), link, id })
+        Ok(Ticket { client: Arc::clone(&self.0), link, id, origin: Origin::here() })
     }
 }
 
@@ -97,7 +104,7 @@ impl Client {
 
     /// The connection, other than `lost`; made now if there is none.
     fn link(&self, lost: Option<&Arc<Link>>) -> Result<Arc<Link>, CallFailure> {
-        let mut slot = lock(&self.link);
+        let mut slot = lock(self.link.get());
         let known = slot.as_ref().filter(|link| lost.is_none_or(|lost| !Arc::ptr_eq(link, lost)));
         if let Some(link) = known.filter(|link| link.is_usable()) {
             return Ok(Arc::clone(link));
@@ -111,7 +118,7 @@ impl Client {
 
     /// The process is not there, or not any more.
     fn gone(&self) -> CallFailure {
-        let obituary = lock(&self.obituary).clone();
+        let obituary = lock(self.obituary.get()).clone();
         match obituary.and_then(|obituary| obituary()) {
             Some(End::Stopped) => CallFailure::Stopped,
             Some(End::Died(reason)) => CallFailure::Died { reason: Some(reason) },
@@ -131,6 +138,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
+        let _passage = gate::enter(LIST_IN_USE);
         let mut clients = lock(&CLIENTS);
         // Somebody may have made a new one for the same address meanwhile.
         if clients.get(&self.address).is_some_and(|known| known.strong_count() == 0) {
@@ -165,11 +173,16 @@ impl<'de> Deserialize<'de> for Caller {
     }
 }
 
+/// What a request is to people.
+const CALL: &str = "the answer to a call";
+
 /// A request that was sent. Dropping it gives the answer up; the request is carried out all the same.
 pub struct Ticket {
     client: Arc<Client>,
     link: Arc<Link>,
     id: u64,
+    /// A copy of this process does not get the answer.
+    origin: Origin,
 }
 
 impl Ticket {
@@ -179,6 +192,7 @@ impl Ticket {
     ///
     /// The thread that does so cannot be started.
     pub fn set_off(&self) -> crate::Result<()> {
+        self.origin.check(CALL)?;
         self.link.see_to_requests()
     }
 
@@ -188,6 +202,7 @@ impl Ticket {
     ///
     /// Why there is none.
     pub fn wait(self) -> Result<Answer, CallFailure> {
+        self.origin.check(CALL)?;
         self.client.check_wait()?;
         self.link.wait(self.id).map_err(|loss| self.client.failure(loss))
     }
@@ -198,6 +213,7 @@ impl Ticket {
     ///
     /// Why there is none.
     pub fn poll(&mut self, context: &Context<'_>) -> Poll<Result<Answer, CallFailure>> {
+        self.origin.check(CALL)?;
         self.client.check_wait()?;
         self.link.poll(self.id, context).map_err(|loss| self.client.failure(loss))
     }
@@ -205,7 +221,9 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.link.forget(self.id);
+        if self.origin.is_here() {
+            self.link.forget(self.id);
+        }
     }
 }
 

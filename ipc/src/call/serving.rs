@@ -20,6 +20,11 @@ pub fn serving<T>(address: Address, part: impl FnOnce() -> T) -> T {
     part()
 }
 
+/// In a copy of this process: it carries out nothing.
+pub(crate) fn forget() {
+    SERVED.set(None);
+}
+
 /// Whether a method of the actor at `address` runs on this thread.
 pub(super) fn is_served(address: Address) -> bool {
     SERVED.get() == Some(address)

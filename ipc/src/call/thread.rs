@@ -5,6 +5,7 @@
 //! as the link needs it.
 
 use super::link::Link;
+use crate::gate::{self, Passage};
 use crate::spin::Spin;
 use crate::stream::{Interest, Wake, wait_any};
 use crate::{Error, Result};
@@ -32,6 +33,7 @@ static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
 ///
 /// The thread cannot be started.
 pub(super) fn engage(link: &Arc<Link>) -> Result<()> {
+    let _passage = gate::enter("the thread of calls");
     let mut slot = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let own = std::process::id();
     let running = match slot.take().filter(|running| running.owner == own) {
@@ -47,14 +49,13 @@ pub(super) fn engage(link: &Arc<Link>) -> Result<()> {
 fn start() -> Result<Arc<Desk>> {
     let desk = Arc::new(Desk { wake: Wake::new()?, newcomers: Mutex::default() });
     let own = Arc::clone(&desk);
-    std::thread::Builder::new()
-        .name("procession-calls".to_owned())
-        .spawn(move || run(&own))
+    let builder = std::thread::Builder::new().name("procession-calls".to_owned());
+    gate::spawn(builder, move |passage| run(&own, passage))
         .map_err(|error| Error::os("start the thread of calls", error))?;
     Ok(desk)
 }
 
-fn run(desk: &Desk) {
+fn run(desk: &Desk, mut passage: Passage) {
     let mut links: Vec<Arc<Link>> = Vec::new();
     let mut spin = Spin::default();
     loop {
@@ -73,7 +74,9 @@ fn run(desk: &Desk) {
         let fds = std::iter::once(desk.wake.as_fd()).chain(links.iter().map(|link| link.as_fd()));
         let fds: Vec<_> = fds.zip(interests).collect();
         // If the kernel refuses to wait, each link finds out for itself.
+        drop(passage);
         let ready = wait_any(&fds, &mut spin).unwrap_or_else(|_| vec![true; fds.len()]);
+        passage = gate::enter("the thread of calls");
         for (link, is_ready) in links.iter().zip(&ready[1..]) {
             if *is_ready {
                 link.serve();

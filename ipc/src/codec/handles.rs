@@ -89,9 +89,14 @@ impl AsFd for HandleFd {
 
 impl Serialize for HandleFd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let index = collect(self.0.as_fd()).map_err(ser::Error::custom)?;
-        serializer.serialize_u32(index)
+        serialize_fd(self.as_fd(), serializer)
     }
+}
+
+/// Serialises a descriptor as a [`HandleFd`] of it.
+pub(crate) fn serialize_fd<S: Serializer>(fd: BorrowedFd<'_>, serializer: S) -> Result<S::Ok, S::Error> {
+    let index = collect(fd).map_err(ser::Error::custom)?;
+    serializer.serialize_u32(index)
 }
 
 impl<'de> Deserialize<'de> for HandleFd {

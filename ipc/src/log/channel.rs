@@ -8,6 +8,7 @@
 //! there were open spans.
 
 use super::wire::{Body, Message, level_number, level_of_number, short_name};
+use crate::gate::PrivateFd;
 use crate::sys::fd::wait_writable;
 use crate::sys::socket;
 use nix::sys::socket::MsgFlags;
@@ -30,7 +31,7 @@ const CLOSES: usize = 1000;
 /// The atomics order nothing but themselves, hence `Relaxed`: a stale value costs one message its wait or its way.
 #[derive(Debug)]
 pub(super) struct Channel {
-    socket: OwnedFd,
+    socket: PrivateFd,
     pid: u32,
     process: String,
     /// Most detailed level that the receiver wants.
@@ -49,7 +50,7 @@ impl Channel {
     /// The end of this process, which is called `process`.
     pub(super) fn new(socket: OwnedFd, level: LevelFilter, process: &str) -> Self {
         Self {
-            socket,
+            socket: socket.into(),
             pid: std::process::id(),
             process: short_name(process),
             level: AtomicU8::new(level_number(level)),
@@ -70,7 +71,7 @@ impl Channel {
     }
 
     /// The socket, for processes that are started here.
-    pub(super) fn socket(&self) -> &OwnedFd {
+    pub(super) fn socket(&self) -> &PrivateFd {
         &self.socket
     }
 

@@ -63,6 +63,11 @@ impl Forward {
     }
 }
 
+/// In a copy made by fork: the spans that its thread is in are its parent's.
+pub(super) fn leave_all() {
+    let _ = ENTERED.try_with(|entered| entered.borrow_mut().clear());
+}
+
 /// The innermost span of this thread. In the last moments of a thread there is none.
 fn innermost() -> Option<u64> {
     ENTERED.try_with(|entered| entered.borrow().last().copied()).ok().flatten()

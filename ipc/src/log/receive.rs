@@ -9,6 +9,7 @@
 //! processes that are gone, then reads, then closes what they left open.
 
 use super::replay::Replay;
+use crate::gate::{self, Passage, PrivateFd};
 use crate::spin::Spin;
 use crate::stream::{Interest, Wake, wait_any};
 use crate::sys::socket::packet_pair;
@@ -16,7 +17,7 @@ use crate::{Error, Result, unwind};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use std::cell::Cell;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Receiver {
     /// The end that children get.
-    sender: OwnedFd,
+    sender: PrivateFd,
     shared: Arc<Shared>,
 }
 
@@ -68,19 +69,19 @@ impl Receiver {
     pub(super) fn start() -> Result<Self> {
         let doing = "open a socket for the log of children";
         let (socket, sender) = packet_pair().map_err(|e| Error::os(doing, e))?;
+        let socket = PrivateFd::from(socket);
         setsockopt(&sender, sockopt::SndBuf, &ROOM).map_err(|e| Error::os(doing, e))?;
         let (progress, changed) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { wake: Wake::new()?, handled: AtomicU64::new(0), progress, changed });
         let own = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("procession-log".to_owned())
-            .spawn(move || run(&socket, &own))
+        let builder = std::thread::Builder::new().name("procession-log".to_owned());
+        gate::spawn(builder, move |passage| run(&socket, &own, passage))
             .map_err(|e| Error::os("start the thread that receives the log of children", e))?;
-        Ok(Self { sender, shared })
+        Ok(Self { sender: sender.into(), shared })
     }
 
     /// The end that children get.
-    pub(super) fn sender(&self) -> &OwnedFd {
+    pub(super) fn sender(&self) -> &PrivateFd {
         &self.sender
     }
 
@@ -116,7 +117,7 @@ impl Shared {
 }
 
 /// The life of the thread.
-fn run(socket: &OwnedFd, shared: &Shared) {
+fn run(socket: &PrivateFd, shared: &Shared, mut passage: Passage) {
     IS_LOG_THREAD.set(true);
     let (mut replay, mut spin) = (Replay::default(), Spin::default());
     let mut buffer = vec![0; super::wire::MESSAGE_LIMIT];
@@ -125,7 +126,9 @@ fn run(socket: &OwnedFd, shared: &Shared) {
         let watched: Vec<_> =
             own.into_iter().chain(replay.sentinels()).map(|fd| (fd, Interest::Read)).collect();
         // Only a descriptor that is none, or no memory: then the log ends and not the program.
+        drop(passage);
         let is_waiting = wait_any(&watched, &mut spin).is_ok();
+        passage = gate::enter("the subscriber that gets the log of children");
         shared.wake.clear();
         let asked = shared.progress().asked;
         let ended = replay.ended();
@@ -149,10 +152,10 @@ fn run(socket: &OwnedFd, shared: &Shared) {
 }
 
 /// Hands over what lies in the socket. `false` when nothing will come any more.
-fn read(socket: &OwnedFd, buffer: &mut [u8], mut handle: impl FnMut(&[u8])) -> bool {
+fn read(socket: &PrivateFd, buffer: &mut [u8], mut handle: impl FnMut(&[u8])) -> bool {
     for _ in 0..PASS {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-        match recv(socket.as_raw_fd(), buffer, flags) {
+        match recv(socket.as_fd().as_raw_fd(), buffer, flags) {
             // We hold a sending end and nobody sends empty messages: a child has shut the socket down.
             Ok(0) => return false,
             // A message that is too long gives its whole length, and is none of ours.
@@ -197,7 +200,8 @@ mod tests {
     #[test]
     fn a_socket_that_somebody_shut_down_ends_the_thread_and_keeps_nobody_waiting() {
         let receiver = Receiver::start().unwrap();
-        nix::sys::socket::shutdown(receiver.sender().as_raw_fd(), nix::sys::socket::Shutdown::Write).unwrap();
+        nix::sys::socket::shutdown(receiver.sender().as_fd().as_raw_fd(), nix::sys::socket::Shutdown::Write)
+            .unwrap();
         receiver.settle();
         assert!(receiver.is_over());
         receiver.settle();

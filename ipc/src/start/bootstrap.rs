@@ -1,10 +1,12 @@
 //! The life of a child after the entry: adopt, run, answer, leave.
 
-use super::descriptor::{ProcessEntry, ProcessKind, at_offset};
-use super::outcome::{Failure, Outcome};
+use super::descriptor::{ProcessKind, at_offset};
+use super::outcome::{self, Failure, Outcome};
 use super::parcel::{Kind, Parcel};
 use super::step::STEPS;
-use crate::codec::{self, CodecError};
+use crate::codec::{self, CodecError, Wire};
+use crate::gate::{self, PrivateFd};
+use crate::sys::process::exit;
 use crate::unwind;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -24,7 +26,7 @@ const TARGET: &str = "procession::process";
 /// What the start message says; the arguments' own descriptors follow those of the steps.
 #[derive(Serialize, Deserialize)]
 struct Message<'a> {
-    /// Offset of the function's descriptor.
+    /// Offset of the function's descriptor; of no meaning to a closure, which is there already.
     entry: u64,
     /// Bytes of each step, and how many descriptors it gets.
     #[serde(borrow)]
@@ -41,22 +43,33 @@ pub(super) fn message(entry: u64, parts: &[(Vec<u8>, usize)], args: &[u8]) -> Re
 }
 
 /// Runs what the parent says and ends the process.
-pub(super) fn run_child(socket: &OwnedFd) -> ! {
+pub(super) fn run_child(socket: OwnedFd) -> ! {
+    live(socket, |message, handles| Ok(at_offset::<ProcessKind>(message.entry)?.run()(message.args, handles)))
+}
+
+/// Runs a closure of the parent, which this process is a copy of, and ends the process.
+pub(super) fn run_closure<R: Wire>(socket: OwnedFd, closure: impl FnOnce() -> R) -> ! {
+    live(socket, |_message, _handles| Ok(outcome::of_call(closure)))
+}
+
+/// Adopts the steps, calls, answers and leaves.
+fn live(socket: OwnedFd, call: impl FnOnce(Message<'static>, Vec<OwnedFd>) -> Result<Outcome>) -> ! {
     unwind::install_hook();
-    let outcome = match Parcel::receive(socket) {
-        Ok(parcel) if parcel.kind == Kind::Start => start(parcel),
+    let socket = PrivateFd::from(socket);
+    let outcome = match Parcel::receive(&socket) {
+        Ok(parcel) if parcel.kind == Kind::Start => start(parcel, call),
         // The parent is gone, or gave this child up before it had anything to do.
         Err(Error::Disconnected) => leave(0),
         Ok(_) => not_called(&Error::Malformed { what: "start message" }),
         Err(error) => not_called(&error),
     };
-    let code = answer(outcome, socket);
+    let code = answer(outcome, &socket);
     info!(target: TARGET, "process exiting with exitcode {code}");
     leave(code)
 }
 
 /// Tells the parent what came of it; the exit code.
-fn answer(outcome: Outcome, socket: &OwnedFd) -> i32 {
+fn answer(outcome: Outcome, socket: &PrivateFd) -> i32 {
     let code = if outcome.is_success() { 0 } else { FAILED };
     complain(&outcome);
     match outcome.into_parcel().send(socket) {
@@ -79,15 +92,16 @@ fn complain(outcome: &Outcome) {
     }
 }
 
-fn start(parcel: Parcel) -> Outcome {
+fn start(parcel: Parcel, call: impl FnOnce(Message<'static>, Vec<OwnedFd>) -> Result<Outcome>) -> Outcome {
     // The arguments may borrow from these bytes for as long as the process lives: it has one message.
     let bytes: &'static [u8] = Vec::leak(parcel.bytes);
     take_name();
-    match adopt(bytes, parcel.handles) {
-        Ok((entry, args, handles)) => {
-            info!(target: TARGET, "child process calling self.run()");
-            entry(args, handles)
-        }
+    let called = adopt(bytes, parcel.handles).and_then(|(message, handles)| {
+        info!(target: TARGET, "child process calling self.run()");
+        call(message, handles)
+    });
+    match called {
+        Ok(outcome) => outcome,
         // The parent was killed after it had sent the message.
         Err(Error::Disconnected) => leave(0),
         Err(error) => not_called(&error),
@@ -104,9 +118,8 @@ fn take_name() {
     }
 }
 
-type Call = (ProcessEntry, &'static [u8], Vec<OwnedFd>);
-
-fn adopt(bytes: &'static [u8], mut handles: Vec<OwnedFd>) -> Result<Call> {
+/// Runs the child's side of each step. The descriptors that are left are those of the arguments.
+fn adopt(bytes: &'static [u8], mut handles: Vec<OwnedFd>) -> Result<(Message<'static>, Vec<OwnedFd>)> {
     let message: Message<'static> = codec::decode(bytes)?;
     if message.steps.len() != STEPS.len() {
         return Err(Error::Malformed { what: "list of steps in a start message" });
@@ -122,8 +135,7 @@ fn adopt(bytes: &'static [u8], mut handles: Vec<OwnedFd>) -> Result<Call> {
             error => Error::os(format!("adopt `{}`", step.name), std::io::Error::other(error)),
         })?;
     }
-    let run = at_offset::<ProcessKind>(message.entry)?.run();
-    Ok((run, message.args, handles))
+    Ok((message, handles))
 }
 
 fn not_called(error: &Error) -> Outcome {
@@ -138,6 +150,12 @@ pub(super) fn say(what: &str) {
 /// Ends a child: exit handlers run and buffered output is flushed, as when `main` returns.
 #[allow(clippy::disallowed_methods, reason = "the end of a child")]
 pub(super) fn leave(code: i32) -> ! {
+    if gate::is_copy() {
+        // The standard library has all threads wait but the first that ends the process. In a copy, that one may be left
+        // behind: the parent's, whose end had just begun.
+        let _ = std::io::stdout().flush();
+        exit(code);
+    }
     std::process::exit(code)
 }
 
@@ -176,10 +194,10 @@ mod tests {
     /// A23 (test_atexit), T153 (_TestFinalize.test_finalize): once, and the last comes first.
     #[test]
     fn exit_handlers_of_the_program_run_in_its_children() {
-        for method in [StartMethod::ForkServer, StartMethod::Spawn] {
+        for method in StartMethod::ALL {
             let (here, there) = Connection::pair().unwrap();
             let identity = Identity { name: "child".to_owned(), path: vec![1], daemon: true };
-            let plan = Plan { method: Some(method), identity, armed: true };
+            let plan = Plan { method: Some(method), allow_threads: true, identity, armed: true };
             let Started { child, .. } = start(child, &(there,), &plan).unwrap();
             child.wait(None).unwrap();
             let told = std::iter::from_fn(|| here.recv_bytes().ok());

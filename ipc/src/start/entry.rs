@@ -140,7 +140,7 @@ fn take_over(role: Role, other_constructors: impl FnOnce()) -> ! {
     let _ = set_disposition(Signal::SIGPIPE, &Disposition::ignore());
     other_constructors();
     match role {
-        Role::Child => bootstrap::run_child(&socket),
+        Role::Child => bootstrap::run_child(socket),
         Role::Server => forkserver::serve(&socket, &message),
     }
 }

@@ -22,8 +22,9 @@
 use super::bootstrap;
 use super::entry::Role;
 use super::parcel::{Kind, Parcel};
-use super::{PATIENCE, StartMethod, preload, spawn, surroundings};
+use super::{Enter, PATIENCE, StartMethod, preload, spawn, surroundings};
 use crate::child::{About, Child};
+use crate::gate::{self, PrivateFd};
 use crate::sys::fd::{is_hung_up, wait_readable};
 use crate::sys::process::{
     Cloned, Disposition, children_named, clone_sibling, discard, pidfd_open, set_disposition, take_status,
@@ -51,27 +52,35 @@ struct Server {
     /// Its children have these; ours may have changed since.
     credentials: Credentials,
     child: Arc<Child>,
-    socket: OwnedFd,
+    socket: PrivateFd,
     /// Our end of the start socket of the child that is being made.
-    next: Option<OwnedFd>,
+    next: Option<PrivateFd>,
     /// Whether somebody has been given it to watch.
     is_watched: bool,
 }
-
-/// A process that was made for us: its pid, its pidfd and our end of its start socket.
-type Made = (i32, OwnedFd, OwnedFd);
 
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 
 /// The process that the last server was made by: a further one takes the place of a lost one.
 static SERVED: AtomicU32 = AtomicU32::new(0);
 
+/// What a look at the server is to a fork that waits for it.
+const SLOT_IN_USE: &str = "the fork server's slot";
+
+/// The caller is inside the gate.
 fn lock() -> MutexGuard<'static, Option<Server>> {
     SERVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes the child that waits, or has the server make one, and has it entered into the table of children.
-pub(super) fn process(enter: impl FnOnce(i32, OwnedFd) -> Arc<Child>) -> Result<super::Made> {
+/// In a copy of this process: the server is its parent's.
+pub(super) fn forget() {
+    let _passage = gate::enter(SLOT_IN_USE);
+    lock().take();
+}
+
+/// Takes the child that waits, or has the server make one, and has it entered into the table of children. The caller is
+/// inside the gate.
+pub(super) fn process(enter: &mut Enter<'_>) -> Result<super::Made> {
     let mut slot = lock();
     let own = std::process::id();
     let credentials = Credentials::current().map_err(|e| Error::os("read user and groups", e))?;
@@ -107,6 +116,7 @@ pub(super) fn process(enter: impl FnOnce(i32, OwnedFd) -> Arc<Child>) -> Result<
 /// Never waits: `None` while a start is using the servers. Then it has to be tried again.
 #[must_use]
 pub fn bury(server: &Arc<Child>) -> Option<Vec<Arc<Child>>> {
+    let _passage = gate::enter(SLOT_IN_USE);
     let mut slot = match SERVER.try_lock() {
         Ok(slot) => slot,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -117,7 +127,7 @@ pub fn bury(server: &Arc<Child>) -> Option<Vec<Arc<Child>>> {
 }
 
 impl Server {
-    fn take(&mut self) -> Result<Made> {
+    fn take(&mut self) -> Result<(i32, OwnedFd, PrivateFd)> {
         loop {
             if self.next.is_none() {
                 self.next = Some(self.order()?);
@@ -138,10 +148,10 @@ impl Server {
     }
 
     /// Asks for a child.
-    fn order(&self) -> Result<OwnedFd> {
+    fn order(&self) -> Result<PrivateFd> {
         let (ours, theirs) = packet_pair().map_err(|e| Error::os("open a start socket", e))?;
         Parcel { kind: Kind::Fork, bytes: Vec::new(), handles: vec![theirs] }.send(&self.socket)?;
-        Ok(ours)
+        Ok(ours.into())
     }
 
     /// The server, for the first who asks.
@@ -200,6 +210,7 @@ impl Server {
 /// Process id of the running server, for tests that kill it and for people who look at a process list.
 #[must_use]
 pub fn pid() -> Option<i32> {
+    let _passage = gate::enter(SLOT_IN_USE);
     lock().as_ref().filter(|server| server.owner == std::process::id()).map(|server| server.child.pid())
 }
 
@@ -236,6 +247,7 @@ fn lost_at_start(server: &Child) -> Result<Error> {
 
 /// Does something that a server which runs already would not notice.
 pub(super) fn unless_started(change: impl FnOnce()) -> Result<()> {
+    let _passage = gate::enter(SLOT_IN_USE);
     let slot = lock();
     match slot.as_ref().filter(|server| server.owner == std::process::id()) {
         Some(server) => Err(Error::ForkServerRuns { pid: server.child.pid() }),
@@ -274,7 +286,7 @@ pub(super) fn serve(socket: &OwnedFd, message: &[u8]) -> ! {
         let Some(start) = accepted(socket, parcel) else { bootstrap::leave(1) };
         // SAFETY: this process has one thread: `prepare_to_serve` has counted, and nothing runs since but this loop.
         let answer = match unsafe { clone_sibling(thread_id) } {
-            Ok(Cloned::Copy) => become_child(socket, &start, at_interrupt),
+            Ok(Cloned::Copy) => become_child(socket, start, at_interrupt),
             Ok(Cloned::Original(pid, pidfd)) => {
                 Parcel { handles: vec![pidfd], ..Parcel::number(Kind::Done, pid) }
             }
@@ -302,7 +314,7 @@ fn accepted(own: &OwnedFd, request: Parcel) -> Option<OwnedFd> {
 }
 
 /// The copy closes what belongs to the server and goes on as a child.
-fn become_child(server_socket: &OwnedFd, start: &OwnedFd, at_interrupt: Option<Disposition>) -> ! {
+fn become_child(server_socket: &OwnedFd, start: OwnedFd, at_interrupt: Option<Disposition>) -> ! {
     // Only the number is closed; `serve`'s frame, which owns it, is never returned to.
     let _ = nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(server_socket));
     // In a job in the background, Ctrl-C is ignored, and so it is here.

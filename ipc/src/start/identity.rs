@@ -37,19 +37,40 @@ struct Told {
     default_method: method::Decision,
 }
 
-static OWN: OnceLock<Identity> = OnceLock::new();
-static ORIGIN: OnceLock<Origin> = OnceLock::new();
+/// What a process knows of itself, and what it was told later: a copy made by fork begins with what its parent knew.
+struct Link {
+    identity: Identity,
+    origin: Option<Origin>,
+    next: OnceLock<Box<Self>>,
+}
+
+static OWN: OnceLock<Link> = OnceLock::new();
+
+impl Link {
+    fn new(identity: Identity, origin: Option<Origin>) -> Self {
+        Self { identity, origin, next: OnceLock::new() }
+    }
+
+    /// What the root knows of itself.
+    fn root() -> Self {
+        Self::new(Identity { name: "MainProcess".to_owned(), path: Vec::new(), daemon: false }, None)
+    }
+
+    fn last(&self) -> &Self {
+        self.next.get().map_or(self, |next| next.last())
+    }
+}
 
 /// The identity of this process; that of the root is `MainProcess`.
 #[must_use]
 pub fn identity() -> &'static Identity {
-    OWN.get_or_init(|| Identity { name: "MainProcess".to_owned(), path: Vec::new(), daemon: false })
+    &OWN.get_or_init(Link::root).last().identity
 }
 
 /// The process that started this one; `None` in the root.
 #[must_use]
 pub fn origin() -> Option<&'static Origin> {
-    ORIGIN.get()
+    OWN.get_or_init(Link::root).last().origin.as_ref()
 }
 
 /// Tells the child who it is.
@@ -66,9 +87,12 @@ fn prepare(plan: &Plan) -> Result<Part> {
 
 fn adopt(bytes: &[u8], _handles: Vec<OwnedFd>) -> Result<()> {
     let told: Told = codec::decode(bytes)?;
-    // Already known only if something asked before the start message was read, which nothing does.
-    let _ = OWN.set(told.identity);
-    let _ = ORIGIN.set(told.origin);
+    if let Err(link) = OWN.set(Link::new(told.identity, Some(told.origin)))
+        && let Some(first) = OWN.get()
+    {
+        // The only thread of the process is here, so there is no other `set`.
+        let _ = first.last().next.set(Box::new(link));
+    }
     method::inherit(told.default_method);
     Ok(())
 }

@@ -6,14 +6,15 @@
 
 use super::Plan;
 use super::step::{Part, Step};
+use crate::gate::PrivateFd;
 use crate::sys::fd::{is_hung_up, kill_self_on_hangup};
 use crate::{Error, Result};
 use nix::fcntl::OFlag;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
-/// The child's end, open until its last moment.
-static LIFELINE: OnceLock<OwnedFd> = OnceLock::new();
+/// The child's end, open until its last moment. After a fork, that of the copy takes the place of its parent's.
+static LIFELINE: Mutex<Option<PrivateFd>> = Mutex::new(None);
 
 /// Arms the child if the plan says so.
 pub(super) const STEP: Step = Step { name: "lifeline", prepare, adopt };
@@ -24,10 +25,12 @@ fn prepare(plan: &Plan) -> Result<Part> {
     }
     let (reader, writer) =
         nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::os("open a lifeline", e))?;
-    Ok(Part { handles: vec![reader], kept: vec![writer], ..Part::default() })
+    Ok(Part { handles: vec![reader], kept: vec![writer.into()], ..Part::default() })
 }
 
 fn adopt(_bytes: &[u8], handles: Vec<OwnedFd>) -> Result<()> {
+    let mut own = LIFELINE.lock().unwrap_or_else(PoisonError::into_inner);
+    *own = None;
     let Some(reader) = handles.into_iter().next() else { return Ok(()) };
     let doing = "arm the lifeline";
     kill_self_on_hangup(reader.as_fd()).map_err(|e| Error::os(doing, e))?;
@@ -35,6 +38,6 @@ fn adopt(_bytes: &[u8], handles: Vec<OwnedFd>) -> Result<()> {
     if is_hung_up(reader.as_fd()).map_err(|e| Error::os(doing, e))? {
         return Err(Error::Disconnected);
     }
-    let _ = LIFELINE.set(reader);
+    *own = Some(reader.into());
     Ok(())
 }

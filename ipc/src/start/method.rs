@@ -33,11 +33,14 @@ pub enum StartMethod {
     /// A helper process with one thread copies itself. As fast as fork, safe in a program with threads, and its cost does
     /// not depend on the memory that the program uses.
     ForkServer,
+    /// This process copies itself, with all that it has in memory and with one thread. It is refused when threads run
+    /// that are not of this library, unless they are allowed.
+    Fork,
 }
 
 impl StartMethod {
     /// All that there are, whether or not they work here; the best first.
-    pub const ALL: [Self; 2] = [Self::ForkServer, Self::Spawn];
+    pub const ALL: [Self; 3] = [Self::ForkServer, Self::Spawn, Self::Fork];
 
     /// The name Python gives it.
     #[must_use]
@@ -45,6 +48,7 @@ impl StartMethod {
         match self {
             Self::Spawn => "spawn",
             Self::ForkServer => "forkserver",
+            Self::Fork => "fork",
         }
     }
 
@@ -55,7 +59,7 @@ impl StartMethod {
     /// [`Error::NotSupported`] with what is missing.
     pub fn check(self) -> Result<()> {
         match self {
-            Self::Spawn => Ok(()),
+            Self::Spawn | Self::Fork => Ok(()),
             Self::ForkServer => thread_id_address().map(drop).map_err(|error| Error::NotSupported {
                 method: self.name(),
                 reason: format!(

@@ -3,6 +3,7 @@
 use super::parcel::{Kind, Parcel};
 use crate::codec::show::error_text;
 use crate::codec::{self, CodecError, Wire};
+use crate::gate::PrivateFd;
 use crate::unwind::{PanicReport, catch};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -90,7 +91,7 @@ pub struct Reply(Arc<Mutex<Arrival>>);
 #[derive(Debug)]
 enum Arrival {
     /// In the socket, if it is there yet.
-    Awaited(OwnedFd),
+    Awaited(PrivateFd),
     /// Here, since somebody looked at it.
     Here(Parcel),
     /// With whoever took it.
@@ -98,7 +99,7 @@ enum Arrival {
 }
 
 impl Reply {
-    pub(super) fn new(socket: OwnedFd) -> Self {
+    pub(super) fn new(socket: PrivateFd) -> Self {
         Self(Arc::new(Mutex::new(Arrival::Awaited(socket))))
     }
 

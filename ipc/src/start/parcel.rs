@@ -126,7 +126,7 @@ impl Parcel {
     }
 
     /// Sends without ever waiting for the receiver to read.
-    pub(super) fn send(&self, socket: &OwnedFd) -> Result<()> {
+    pub(super) fn send(&self, socket: &impl AsFd) -> Result<()> {
         let doing = "send over a start socket";
         let in_memory = self.bytes.len() > INLINE_LIMIT;
         let memory = if in_memory {
@@ -155,17 +155,17 @@ impl Parcel {
     /// Receives the next parcel; waits for it.
     ///
     /// `Disconnected` when the other end is gone and nothing is left.
-    pub(super) fn receive(socket: &OwnedFd) -> Result<Self> {
+    pub(super) fn receive(socket: &impl AsFd) -> Result<Self> {
         Self::receive_with(socket, MsgFlags::empty()).and_then(Self::whole)
     }
 
     /// Receives the next parcel, and says whether descriptors of it were cut off; waits for it.
-    pub(super) fn receive_or_cut(socket: &OwnedFd) -> Result<(Self, bool)> {
+    pub(super) fn receive_or_cut(socket: &impl AsFd) -> Result<(Self, bool)> {
         Self::receive_with(socket, MsgFlags::empty())
     }
 
     /// Receives the next parcel if one is there: what a process that has ended left behind.
-    pub(super) fn try_receive(socket: &OwnedFd) -> Result<Option<Self>> {
+    pub(super) fn try_receive(socket: &impl AsFd) -> Result<Option<Self>> {
         match Self::receive_with(socket, MsgFlags::MSG_DONTWAIT).and_then(Self::whole) {
             Err(Error::Disconnected) => Ok(None),
             Err(Error::Os { source, .. }) if source.kind() == ErrorKind::WouldBlock => Ok(None),
@@ -183,7 +183,7 @@ impl Parcel {
         ))
     }
 
-    fn receive_with(socket: &OwnedFd, flags: MsgFlags) -> Result<(Self, bool)> {
+    fn receive_with(socket: &impl AsFd, flags: MsgFlags) -> Result<(Self, bool)> {
         let doing = RECEIVING;
         let mut packet = vec![0; HEADER + INLINE_LIMIT];
         let mut handles = Vec::new();

@@ -41,6 +41,7 @@ struct Preload {
     on_error: OnPreloadError,
 }
 
+/// Locked inside the gate only.
 static PRELOAD: Mutex<Option<Preload>> = Mutex::new(None);
 
 /// Has the fork server of this process run `f` before it makes any child.

@@ -5,8 +5,9 @@
 //! duplicates. A recipe travels as its bytes, and its entry is checked where it is used, as in every start.
 
 use super::target::{Target, assert_target};
-use super::{Plan, Started, encode, start_encoded};
-use crate::codec::{HandleFd, Wire};
+use super::{Encoded, encode};
+use crate::codec::Wire;
+use crate::gate::PrivateFd;
 use crate::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_bytes::{ByteBuf, Bytes};
@@ -24,7 +25,7 @@ struct Parts {
     /// The encoded tuple of arguments.
     args: ByteBuf,
     /// The descriptors in them.
-    handles: Vec<HandleFd>,
+    handles: Vec<PrivateFd>,
 }
 
 impl Recipe {
@@ -38,33 +39,33 @@ impl Recipe {
         F: Target<A, M, Output: Wire>,
     {
         const { assert_target::<F>() };
-        let (entry, args, handles) = encode(f, args)?;
+        let Encoded { entry, args, handles } = encode(f, args)?;
         Ok(Self::of_parts(entry, args, handles))
     }
 
     pub(super) fn of_parts(entry: u64, args: Vec<u8>, handles: Vec<OwnedFd>) -> Self {
-        let handles = handles.into_iter().map(HandleFd::from).collect();
+        let handles = handles.into_iter().map(PrivateFd::from).collect();
         Self(Arc::new(Parts { entry, args: ByteBuf::from(args), handles }))
     }
 
     /// The offset of the function's descriptor, its arguments and the descriptors in them.
-    pub(super) fn parts(&self) -> (u64, &Bytes, &[HandleFd]) {
+    pub(super) fn parts(&self) -> (u64, &Bytes, &[PrivateFd]) {
         let Parts { entry, args, handles } = &*self.0;
         (*entry, Bytes::new(args), handles)
     }
 
-    /// Starts a process that runs it.
+    /// What a start takes.
     ///
     /// # Errors
     ///
-    /// A start method that does not work here, or no process or descriptor left.
-    pub fn start(&self, plan: &Plan) -> Result<Started> {
+    /// No descriptor left.
+    pub fn encoded(&self) -> Result<Encoded> {
         let Parts { entry, args, handles } = &*self.0;
         let duplicates = handles.iter().map(|handle| handle.as_fd().try_clone_to_owned());
         let handles = duplicates
             .collect::<Result<_, _>>()
             .map_err(|e| Error::os("duplicate a descriptor among the arguments of a process", e))?;
-        start_encoded(*entry, args, handles, plan)
+        Ok(Encoded { entry: *entry, args: args.to_vec(), handles })
     }
 }
 

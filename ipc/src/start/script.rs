@@ -7,7 +7,7 @@
 use super::descriptor::{self, Descriptor, ProcessEntry, ProcessKind};
 use super::outcome::{Failure, Outcome, of_call};
 use super::target::{Target, assert_target, call_encoded};
-use super::{Plan, Recipe, Started, start_encoded};
+use super::{Encoded, Recipe};
 use crate::codec::{self, HandleFd};
 use crate::unwind::catch;
 use crate::{Error, Result};
@@ -71,15 +71,15 @@ impl<P: Serialize + Deserialize<'static>> Script<P> {
         Ok(Self { recipe: Recipe::of_parts(entry, args, handles), props: PhantomData })
     }
 
-    /// Starts a process that plays it.
+    /// What the start of a process that plays it takes.
     ///
     /// # Errors
     ///
-    /// A start method that does not work here, or no process or descriptor left.
-    pub fn start(&self, props: &P, plan: &Plan) -> Result<Started> {
+    /// Props that cannot travel, or no descriptor left.
+    pub fn encoded(&self, props: &P) -> Result<Encoded> {
         let (entry, args, handles) = self.recipe.parts();
-        let (bytes, handles) = codec::encode_with_handles(&(props, args, handles))?;
-        start_encoded(entry, &bytes, handles, plan)
+        let (args, handles) = codec::encode_with_handles(&(props, args, handles))?;
+        Ok(Encoded { entry, args, handles })
     }
 }
 

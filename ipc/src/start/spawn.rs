@@ -8,6 +8,7 @@
 use super::descriptor::assert_inside_main_image;
 use super::entry::{self, BIND_NOW, BINDS_NOW, MARKER, Role};
 use super::parcel::Parcel;
+use crate::gate::{self, PrivateFd};
 use crate::sys::image::{self, main_image};
 use crate::sys::process::{self, pidfd_open};
 use crate::sys::rights::reason_for_elevation;
@@ -35,6 +36,7 @@ struct Executable {
 /// Device, inode, size and time of the last change: another file, or another content, has others.
 type Seen = (u64, u64, u64, i64, i64);
 
+/// Locked inside the gate only. A copy made by fork keeps it.
 static EXECUTABLE: Mutex<Option<Executable>> = Mutex::new(None);
 
 /// Names the file that is executed for processes that this one starts. It must be this very build.
@@ -45,6 +47,7 @@ static EXECUTABLE: Mutex<Option<Executable>> = Mutex::new(None);
 pub fn set_executable(path: &Path) -> Result<()> {
     let path = std::path::absolute(path).map_err(|e| Error::os("read the current folder", e))?;
     let seen = verify(&path)?;
+    let _passage = gate::enter("the name of the program");
     *EXECUTABLE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Executable { path, seen });
     Ok(())
 }
@@ -89,7 +92,7 @@ fn cannot_execute(program: &CStr, error: io::Error) -> Error {
 
 /// Executes this program in a new process: its pid, its pidfd and our end of its start socket. `message` is for the
 /// role that it plays.
-pub(super) fn process(role: Role, message: Vec<u8>) -> Result<(i32, OwnedFd, OwnedFd)> {
+pub(super) fn process(role: Role, message: Vec<u8>) -> Result<(i32, OwnedFd, PrivateFd)> {
     assert_inside_main_image()?;
     if !entry::is_linked() {
         let reason = "the entry before `main` is not part of this program".to_owned();
@@ -111,7 +114,7 @@ pub(super) fn process(role: Role, message: Vec<u8>) -> Result<(i32, OwnedFd, Own
         process::discard(pid);
         Error::os(format!("open a pidfd for process {pid}"), error)
     })?;
-    Ok((pid, pidfd, ours))
+    Ok((pid, pidfd, ours.into()))
 }
 
 fn arguments() -> Vec<CString> {

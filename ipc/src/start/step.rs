@@ -5,15 +5,17 @@
 
 use super::{Plan, identity, key, lifeline, logging, surroundings};
 use crate::Result;
+use crate::gate::PrivateFd;
 use std::os::fd::OwnedFd;
 
 /// One thing that a child takes over before its function runs.
 pub(super) struct Step {
     /// For error texts.
     pub(super) name: &'static str,
-    /// In the parent, before the process exists.
+    /// In the parent, before the process exists; inside the gate.
     pub(super) prepare: fn(&Plan) -> Result<Part>,
-    /// In the child. An error ends the child before its function runs.
+    /// In the child. An error ends the child before its function runs. A copy made by fork has what its parent had
+    /// adopted, and replaces it.
     pub(super) adopt: fn(&[u8], Vec<OwnedFd>) -> Result<()>,
 }
 
@@ -30,7 +32,7 @@ pub(super) struct Part {
     /// Descriptors for the child.
     pub(super) handles: Vec<OwnedFd>,
     /// Descriptors that the parent keeps as long as the child lives.
-    pub(super) kept: Vec<OwnedFd>,
+    pub(super) kept: Vec<PrivateFd>,
 }
 
 /// All parts of one start, their descriptors in one row.
@@ -40,7 +42,7 @@ pub(super) struct Prepared {
     /// Descriptors for the child.
     pub(super) handles: Vec<OwnedFd>,
     /// Descriptors that the parent keeps.
-    pub(super) kept: Vec<OwnedFd>,
+    pub(super) kept: Vec<PrivateFd>,
 }
 
 /// Runs the parent's side of each step.

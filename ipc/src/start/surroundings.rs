@@ -42,6 +42,7 @@ struct Baseline {
     error: Option<FileId>,
 }
 
+/// Locked inside the gate only. A copy made by fork may keep it: whatever is not as in it is sent.
 static BASELINE: Mutex<Option<Baseline>> = Mutex::new(None);
 
 /// Remembers what the fork server, which is about to be started, will have.
@@ -175,7 +176,8 @@ mod tests {
 
     fn variables_of_a_child() -> (Option<String>, usize) {
         let identity = Identity { name: "child".to_owned(), path: vec![1], daemon: true };
-        let plan = Plan { method: Some(StartMethod::ForkServer), identity, armed: true };
+        let plan =
+            Plan { method: Some(StartMethod::ForkServer), allow_threads: false, identity, armed: true };
         let Started { child, reply, .. } = start(variables, &(), &plan).unwrap();
         child.wait(None).unwrap();
         reply.take().unwrap().unwrap().unwrap()
@@ -207,7 +209,7 @@ mod tests {
 
     fn prepare_is_empty() -> bool {
         let identity = Identity { name: String::new(), path: Vec::new(), daemon: true };
-        prepare(&Plan { method: Some(StartMethod::ForkServer), identity, armed: false })
+        prepare(&Plan { method: Some(StartMethod::ForkServer), allow_threads: false, identity, armed: false })
             .unwrap()
             .bytes
             .is_empty()

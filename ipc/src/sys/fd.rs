@@ -5,12 +5,14 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 /// Waits until `fd` has something to read or its other end is gone; `None` waits without bound.
@@ -150,9 +152,9 @@ pub fn is_abandoned(fd: BorrowedFd<'_>) -> io::Result<bool> {
 ///
 /// No descriptor left, or no null device.
 pub fn replace_by_null(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let null = File::options().read(true).open("/dev/null")?;
+    let null = null_device()?;
     let moved = fd.as_fd().try_clone_to_owned()?;
-    // SAFETY: both numbers are open descriptors; whoever uses number `fd` from now on reads the null device, as wanted.
+    // SAFETY: both numbers are open descriptors; whoever uses number `fd` from now on uses the null device, as wanted.
     check(unsafe { libc::dup2(null.as_raw_fd(), fd.as_raw_fd()) })?;
     Ok(moved)
 }
@@ -173,6 +175,80 @@ pub fn fill_standard_streams() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes the null device the standard input.
+///
+/// # Errors
+///
+/// No descriptor left, or no null device.
+pub fn null_stdin() -> io::Result<()> {
+    let null = null_device()?;
+    if null.as_raw_fd() == libc::STDIN_FILENO {
+        // It was closed, and this is it: it stays.
+        let _ = null.into_raw_fd();
+        return Ok(());
+    }
+    Ok(nix::unistd::dup2_stdin(null)?)
+}
+
+fn null_device() -> io::Result<File> {
+    File::options().read(true).write(true).open("/dev/null")
+}
+
+/// Takes these open descriptors away from a process that has just been copied. The numbers stay taken, so whoever owns
+/// one remains right; but with what is there now nothing can be done (O_PATH, open(2): EBADF). In the place of a
+/// standard stream is the null device.
+///
+/// # Errors
+///
+/// No descriptor left: then all are as they were.
+pub fn bury(numbers: impl IntoIterator<Item = RawFd>) -> io::Result<()> {
+    let dead = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let null = null_device()?;
+    let is_standard = |number: &RawFd| *number <= libc::STDERR_FILENO;
+    let (standard, others): (Vec<RawFd>, Vec<RawFd>) = numbers.into_iter().partition(is_standard);
+    replace_all(others, dead.as_fd());
+    for number in standard {
+        // SAFETY: takes integers, and touches no memory; the number is open, and its owner wants nothing more of it.
+        let _ = unsafe { libc::dup2(null.as_raw_fd(), number) };
+    }
+    Ok(())
+}
+
+/// Puts a copy of `with` in the place of each of these open descriptors (close-on-exec).
+fn replace_all(numbers: impl IntoIterator<Item = RawFd>, with: BorrowedFd<'_>) {
+    for number in numbers {
+        // SAFETY: takes integers, and touches no memory. Whoever owns the number goes on with what is there now.
+        // It fails only for numbers that no process can have.
+        let _ = unsafe { libc::dup3(with.as_raw_fd(), number, libc::O_CLOEXEC) };
+    }
+}
+
+/// Puts an empty epoll(7) instance in the place of each that is open. For a process that has just been copied: changes
+/// to an instance that it shares with the original would be changes there.
+///
+/// # Errors
+///
+/// /proc is not mounted, or no descriptor left.
+pub fn replace_epolls() -> io::Result<()> {
+    let listed = std::fs::read_dir("/proc/self/fd")?.flatten();
+    let numbers: Vec<RawFd> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let probe = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
+    let mut epolls = numbers.into_iter().filter(|&number| is_epoll(number, probe.as_fd())).peekable();
+    if epolls.peek().is_some() {
+        let empty = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        replace_all(epolls.collect::<Vec<_>>(), empty.0.as_fd());
+    }
+    Ok(())
+}
+
+/// Whether a number is that of an epoll instance: only there it is the *entry* for `probe` that is missing.
+fn is_epoll(number: RawFd, probe: BorrowedFd<'_>) -> bool {
+    let no_event = std::ptr::null_mut();
+    // SAFETY: EPOLL_CTL_DEL ignores its last argument (epoll_ctl(2)); the others are integers.
+    let removed = unsafe { libc::epoll_ctl(number, libc::EPOLL_CTL_DEL, probe.as_raw_fd(), no_event) };
+    removed == -1 && Errno::last() == Errno::ENOENT
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use nix::libc::{self, c_char, c_int};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
+use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -245,6 +246,51 @@ pub enum Cloned {
     Copy,
 }
 
+/// Copies this process with the calling thread alone (fork(3)); the copy runs `life` and never comes back.
+///
+/// Returns the id of the copy. Handlers of pthread_atfork(3) run, and libc's own locks are free in the copy.
+///
+/// # Errors
+///
+/// No process left.
+///
+/// # Safety
+///
+/// `life` must take no lock that another thread may have held, and rely on nothing that another thread was changing.
+pub unsafe fn fork(life: impl FnOnce() -> Infallible) -> io::Result<i32> {
+    // SAFETY: what the copy may do is the caller's promise.
+    let pid = check(unsafe { libc::fork() })?;
+    if pid == 0 {
+        // It leaves the process; the type says that it does not come back.
+        life();
+    }
+    Ok(pid as i32)
+}
+
+/// Writes out what C code has buffered for all its output streams.
+pub fn flush_c_streams() {
+    // SAFETY: a null pointer stands for all streams (fflush(3)).
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
+unsafe extern "C" {
+    /// on_exit(3), of the GNU C library; not in the libc crate.
+    fn on_exit(handler: extern "C" fn(c_int, *mut libc::c_void), argument: *mut libc::c_void) -> c_int;
+}
+
+/// Has `handler` run with the exit code when this process ends by exit(3), before all handlers that are there already.
+///
+/// # Errors
+///
+/// No memory.
+pub fn at_exit_first(handler: extern "C" fn(c_int, *mut libc::c_void)) -> io::Result<()> {
+    // SAFETY: `handler` is a plain function, valid for the life of the image; it gets the null pointer back.
+    match unsafe { on_exit(handler, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(Errno::ENOMEM.into()),
+    }
+}
+
 /// Where the kernel keeps this thread's id in glibc's own memory, for [`clone_sibling`].
 ///
 /// # Errors
@@ -357,6 +403,13 @@ pub fn online_processors() -> usize {
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: takes an integer and does not return.
     unsafe { libc::_exit(code) }
+}
+
+/// Ends this process by exit(3): handlers run, C's buffers are flushed.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: takes an integer and does not return. Another thread may do the same at this moment: the C library takes each
+    // handler off its list under a lock, and runs it once.
+    unsafe { libc::exit(code) }
 }
 
 /// Has `handler` run when this process ends by returning from `main` or by exit(3).

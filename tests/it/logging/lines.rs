@@ -76,6 +76,8 @@ fn the_level_filters_here_and_in_children() {
             "[WARNING/child-0] w",
             "[ERROR/child-1] e",
             "[WARNING/child-1] w",
+            "[ERROR/child-2] e",
+            "[WARNING/child-2] w",
         ];
         assert_eq!(stderr.lines(), expected);
     });
