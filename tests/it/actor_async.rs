@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use procession::{ActorProcess, Call, Connection, pipe};
 
@@ -174,5 +175,33 @@ fn threads_and_tasks_share_a_connection() {
             }
         });
         assert_eq!(counter.total().unwrap(), 6 * EACH);
+    });
+}
+
+#[test]
+fn calls_are_awaited_under_a_runtime_of_somebody_else() {
+    isolated(|| {
+        let counter = ActorProcess::spawn(Counter::default()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let total = runtime.block_on(async {
+            let tasks: Vec<_> = (0..100)
+                .map(|_| {
+                    let counter = ActorProcess::proxy(&counter);
+                    tokio::spawn(async move {
+                        for _ in 0..10 {
+                            counter.add_async(1).await.unwrap();
+                            // Given up when it has hardly begun to wait.
+                            let call = counter.add_async(1);
+                            let _ = tokio::time::timeout(Duration::ZERO, call).await;
+                        }
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+            counter.total_async().await.unwrap()
+        });
+        assert_eq!(total, 2000);
     });
 }
