@@ -23,8 +23,8 @@ use std::ops::Deref;
 /// An actor in a process of its own.
 ///
 /// It gives the methods of the actor's proxy; control is by associated functions, so that no method of yours is hidden.
-/// The proxy can be cloned and sent to any process, which then talks to the actor directly. Dropping this asks the actor to
-/// [`stop`](Self::stop), as does the end of this process; proxies do not keep it alive.
+/// The proxy can be cloned and sent to any process, which then talks to the actor directly; proxies do not keep the actor
+/// alive. Dropping this asks it to [`stop`](Self::stop). Its process is a daemon, and ends with this one.
 ///
 /// # Examples
 ///
