@@ -205,3 +205,42 @@ fn calls_are_awaited_under_a_runtime_of_somebody_else() {
         assert_eq!(total, 2000);
     });
 }
+
+/// How often the threads of a process were put on a processor; those that sleep are not.
+fn switches(pid: u32) -> Vec<(String, u64)> {
+    let mut all: Vec<(String, u64)> = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|task| {
+            let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+            let count = |name| field(name).parse::<u64>().unwrap();
+            let switches = count("voluntary_ctxt_switches:") + count("nonvoluntary_ctxt_switches:");
+            (field("Name:").to_owned(), switches)
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn an_actor_without_calls_and_its_callers_use_no_processor_time() {
+    isolated(|| {
+        let counter = ActorProcess::spawn(Counter::default()).unwrap();
+        let waits = counter.add_async(1);
+        assert_eq!(block_on(waits).unwrap(), 1);
+        for _ in 0..100 {
+            counter.add(1).unwrap();
+        }
+        let pid = ActorProcess::process(&counter).pid();
+        // The kernel keeps 15 bytes of a name.
+        let calls = |own: Vec<(String, u64)>| own.into_iter().find(|(name, _)| name == "procession-call");
+        let quiet = || (switches(pid), calls(switches(std::process::id())).unwrap());
+        let (here, _there) = pipe().unwrap();
+        // It may still be on its way to sleep.
+        crate::support::eventually("both sleep", || {
+            let before = quiet();
+            here.poll_timeout(Duration::from_millis(300)).unwrap();
+            quiet() == before
+        });
+    });
+}
