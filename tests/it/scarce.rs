@@ -11,6 +11,11 @@ use procession::{Connection, Context, ErrorKind, Process, active_children, pipe}
 use crate::family::{contexts, run, start};
 use crate::support::{children_of, eventually, fd_count, fd_table, isolated, own_pid};
 
+/// The context of this name. Threads that wait for the end of a test hold nothing.
+fn named(method: &str) -> Context {
+    Context::new(method.parse().unwrap()).allow_threads()
+}
+
 /// Lets this process have 40 descriptors more than now, and takes all of them but `free`.
 fn take_descriptors(free: usize) -> Vec<OwnedFd> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -62,7 +67,7 @@ fn start_without_enough_descriptors_works_or_is_an_error_and_leaves_nothing() {
                     run(
                         context,
                         |method: &str, free: usize, is_first: bool, text: &String| {
-                            start_with_few(&Context::new(method.parse().unwrap()), free, is_first, text)
+                            start_with_few(&named(method), free, is_first, text)
                         },
                         (context.start_method().name(), free, is_first, &"x".repeat(length)),
                     )
@@ -98,7 +103,7 @@ fn start_with_more_descriptors_than_a_message_takes_is_an_error_and_leaves_nothi
 #[test]
 fn start_with_more_than_a_file_may_hold_is_an_error_and_no_signal() {
     fn start_much(method: &str) -> (bool, usize) {
-        let context = Context::new(method.parse().unwrap());
+        let context = named(method);
         setrlimit(Resource::RLIMIT_FSIZE, 50_000, 50_000).unwrap();
         let error = context.builder(str::len).args((&*"x".repeat(100_000),)).start().unwrap_err();
         let told = matches!(error.kind(), ErrorKind::Os { .. });
@@ -146,7 +151,7 @@ fn result_that_cannot_be_sent_for_want_of_something_is_a_bad_result() {
 #[test]
 fn pool_without_enough_descriptors_works_or_is_an_error_and_leaves_nothing() {
     fn start_a_pool(method: &str, free: usize) -> bool {
-        let context = Context::new(method.parse().unwrap());
+        let context = named(method);
         run(&context, || (), ());
         let taken = take_descriptors(free);
         let started = context.pool().processes(2).start();
