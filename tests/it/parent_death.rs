@@ -133,11 +133,15 @@ fn orphans() -> Vec<ProcessState> {
     all
 }
 
+/// The long form takes minutes.
+fn patient() -> Options {
+    Options { watchdog: Duration::from_secs(amount(60, 900)), ..Options::default() }
+}
+
 /// FB1, FB2.
 #[test]
 fn nothing_armed_survives_a_parent_that_is_killed_at_any_moment() {
-    let options = Options { watchdog: Duration::from_secs(amount(60, 900)), ..Options::default() };
-    isolated_with(options, || {
+    isolated_with(patient(), || {
         let mut chance = Chance::new();
         for _ in 0..amount(4, 80) {
             for context in &contexts() {
@@ -162,7 +166,7 @@ fn nothing_armed_survives_a_parent_that_is_killed_at_any_moment() {
 /// FB1: earlier than anything could be told.
 #[test]
 fn nothing_armed_survives_a_parent_that_is_killed_as_soon_as_it_is_there() {
-    isolated(|| {
+    isolated_with(patient(), || {
         let mut chance = Chance::new();
         for _ in 0..amount(10, 200) {
             for context in &contexts() {
@@ -252,7 +256,7 @@ fn children_start_while_64_threads_allocate_log_and_lock() {
         }
         n
     }
-    isolated(|| {
+    isolated_with(patient(), || {
         tracing_subscriber::fmt().with_writer(std::io::sink).init();
         thread::scope(|scope| {
             for n in 0..64 {
