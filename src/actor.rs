@@ -167,6 +167,8 @@ impl<A: Actor> ActorProcess<A> {
 
     /// Asks the actor to stop, and waits for nothing. It finishes the call in hand and is dropped, and its process leaves
     /// with code 0. All other calls fail with [`CallError::ActorStopped`].
+    ///
+    /// Nothing happens in a copy of the process that started the actor ([`Process::fork`]).
     pub fn stop(this: &Self) {
         this.incarnation.stop();
     }

@@ -30,6 +30,7 @@ use host::{Hosting, MADE, Props};
 use procession_ipc::call::{Caller, End};
 use procession_ipc::child::ExitStatus;
 use procession_ipc::codec::Wire;
+use procession_ipc::gate::Origin;
 use procession_ipc::rendezvous::Listener;
 use procession_ipc::start::target::{ByValue, Target};
 use procession_ipc::start::{Script, Started};
@@ -129,7 +130,7 @@ impl Blueprint {
         let (control, theirs) = Stream::pair()?;
         let props = Props { listener: listener.try_clone()?, control: theirs };
         let started = process::start_encoded(self.0.encoded(&props)?, options)?;
-        Ok(Incarnation { started, control })
+        Ok(Incarnation { started, control, origin: Origin::here() })
     }
 }
 
@@ -139,12 +140,17 @@ pub struct Incarnation {
     /// Its process.
     pub started: Started,
     control: Stream,
+    /// A copy of the process that started it shares the stream.
+    origin: Origin,
 }
 
 impl Incarnation {
-    /// Asks it to stop: it finishes the call in hand and leaves with code 0. Never waits. Dropping asks too.
+    /// Asks it to stop: it finishes the call in hand and leaves with code 0. Never waits. Dropping asks too. Nothing happens
+    /// in a copy of the process that started it.
     pub fn stop(&self) {
-        self.control.hang_up();
+        if self.origin.is_here() {
+            self.control.hang_up();
+        }
     }
 
     /// Waits until the actor is made; `false` when it will not be.

@@ -24,6 +24,7 @@ mod support_test;
 mod actor;
 mod actor_async;
 mod actor_death;
+mod actor_fork;
 mod actor_hostile;
 mod actor_inside;
 mod actor_travel;
