@@ -158,6 +158,7 @@ class Calls:
 
 
 FIGURES = {
+    "start.fork.total": lambda: Start("fork"),
     "start.forkserver.total": lambda: Start("forkserver"),
     "start.spawn.total": lambda: Start("spawn"),
     "start.default.total.0": lambda: Start("fork"),

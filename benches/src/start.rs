@@ -15,6 +15,19 @@ const IDLE_CHILDREN: u64 = 8;
 
 pub(crate) const FIGURES: &[Figure] = &[
     Figure {
+        name: "start.fork.total",
+        unit: "us",
+        better: Better::Lower,
+        workload: "no-op function, start() to join() returned, median of 200; fork against fork",
+        contest: Contest::Against {
+            ours: || Ok(total_by(StartMethod::Fork)),
+            n: TIMES,
+            peer: Peer::Python { n: TIMES },
+            goal: 12.0,
+            floor: 9.0,
+        },
+    },
+    Figure {
         name: "start.forkserver.total",
         unit: "us",
         better: Better::Lower,

@@ -36,6 +36,7 @@ mod endings;
 mod entry;
 mod exit;
 mod fork;
+mod fork_busy;
 mod growth;
 mod hygiene;
 mod library;
