@@ -10,9 +10,9 @@
 //! ```
 //!
 //! What is to be done is decided by pure functions (`spec`, `strategy`, `intensity`); `control` is the actor that does it,
-//! one step after the other, `living` is a child's process, `state` what the actor and callers share, `nested` the life of
-//! a process that is a supervisor itself. All children are daemons and armed: they end with the process of their supervisor,
-//! however it ends.
+//! one step after the other, `living` is a child's process, `doors` are where those that are actors are called, `state` what
+//! the actor and callers share, `nested` the life of a process that is a supervisor itself. All children are daemons and
+//! armed: they end with the process of their supervisor, however it ends.
 
 mod control;
 mod doors;
