@@ -108,14 +108,14 @@ impl Blueprint {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start); the supervision thread cannot be started.
+    /// As [`start`](Self::start).
     pub fn spawn(&self, options: &Options) -> Result<(Incarnation, Caller)> {
         let daemon = options.daemon.unwrap_or(true);
         let options =
             Options { daemon: Some(daemon), armed: options.armed.or(Some(true)), ..options.clone() };
         let listener = Listener::new()?;
         let incarnation = self.start(&listener, &options)?;
-        runtime::watch(Arc::clone(&incarnation.started.child))?;
+        runtime::watch(Arc::clone(&incarnation.started.child));
         let caller = Caller::at(listener.address());
         incarnation.tell_its_end(&caller);
         Ok((incarnation, caller))

@@ -44,8 +44,7 @@ where
     F: Target<A, M, Output: Wire>,
 {
     let started = start_unwatched(f, args, options)?;
-    // It runs. Without an actor that sees its end, whoever joins it reaps it, or a later start.
-    let _ = runtime::watch(Arc::clone(&started.child));
+    runtime::watch(Arc::clone(&started.child));
     Ok(started)
 }
 
@@ -66,7 +65,7 @@ where
     }
     let plan = Plan { method: Some(StartMethod::Fork), ..plan(options) };
     let started = tell_start(start::start_closure(closure, &plan)?);
-    runtime::watch(Arc::clone(&started.child))?;
+    runtime::watch(Arc::clone(&started.child));
     Ok(started)
 }
 
@@ -99,8 +98,7 @@ pub(crate) fn start_encoded(call: Encoded, options: &Options) -> Result<Started>
 
 fn tell_start(mut started: Started) -> Started {
     if let Some(helper) = started.helper.take() {
-        // Without an actor that sees its end, the next start does.
-        let _ = runtime::watch(helper);
+        runtime::watch(helper);
     }
     let child = &started.child;
     let (name, pid, daemon) = (child.name(), child.pid(), child.is_daemon());
@@ -123,8 +121,7 @@ pub(crate) fn tell_end(child: &Child, status: ExitStatus) {
 async fn bury(helper: &Arc<Child>) {
     loop {
         match forkserver::bury(helper) {
-            // What cannot be watched is reaped by the next start.
-            Some(strays) => return strays.into_iter().for_each(|stray| drop(runtime::watch(stray))),
+            Some(strays) => return strays.into_iter().for_each(runtime::watch),
             None => tokio::time::sleep(runtime::MOMENT).await,
         }
     }

@@ -36,17 +36,19 @@ fn take_newcomers() -> Vec<Arc<Child>> {
 }
 
 /// Has the root watch a process that was just started; wakes it only for the first of many.
-pub(crate) fn watch(child: Arc<Child>) -> Result<()> {
+///
+/// It runs already, so it is no error if the root cannot be started: then it is reaped by whoever joins it, or by a later
+/// start.
+pub(crate) fn watch(child: Arc<Child>) {
     let _passage = gate::enter("the list of new processes");
     let mut newcomers = NEWCOMERS.lock().unwrap_or_else(PoisonError::into_inner);
     newcomers.push(child);
     let first = newcomers.len() == 1;
     drop(newcomers);
-    if !first {
-        return Ok(());
+    if first && tell(RootMessage::Watch).is_err() {
+        // Nobody takes them; whoever comes next is the first again.
+        take_newcomers();
     }
-    // Without the root there is nobody to take them; whoever comes next is the first again.
-    tell(RootMessage::Watch).inspect_err(|_| drop(take_newcomers()))
 }
 
 /// What the root supervisor is told.

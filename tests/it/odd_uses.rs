@@ -339,3 +339,27 @@ fn leave_while_threads_start_processes() {
     }
     (0..20).for_each(|_| here.recv().unwrap());
 }
+
+/// Closures that capture, from many threads at once; each copy has one of the threads, and the value of its own.
+#[test]
+fn threads_copy_the_process_at_once() {
+    isolated(|| {
+        thread::scope(|scope| {
+            for number in 0..4_u64 {
+                scope.spawn(move || {
+                    for round in 0..15 {
+                        let captured = vec![number; 1000 + round];
+                        let copy = || {
+                            let nested = Process::fork_builder(|| captured.len()).allow_threads().start();
+                            (captured.iter().sum::<u64>(), nested.unwrap().result().unwrap())
+                        };
+                        let process = Process::fork_builder(copy).allow_threads().start().unwrap();
+                        let length = 1000 + round;
+                        assert_eq!(process.result().unwrap(), (number * length as u64, length));
+                    }
+                });
+            }
+        });
+        eventually("all are reaped", || active_children().is_empty());
+    });
+}

@@ -201,3 +201,28 @@ fn message_with_more_descriptors_than_are_free_is_an_error_and_keeps_none() {
         assert_eq!(fd_count(), before + taken.len());
     });
 }
+
+/// A closure needs no descriptor for what it captures, only for its start and a large answer.
+#[test]
+fn copy_without_enough_descriptors_works_or_is_an_error_and_leaves_nothing() {
+    fn copy_with_few(free: usize) -> bool {
+        let captured = "x".repeat(100_000);
+        let taken = take_descriptors(free);
+        let copy = || Process::fork_builder(|| captured.clone()).allow_threads().start();
+        let started = copy();
+        drop(taken);
+        let ended = started.and_then(|process| process.result());
+        // The copy has as few as this process had, and a large result takes one.
+        let told = ended.as_ref().map_err(procession::Error::kind);
+        assert!(matches!(told, Ok(_) | Err(ErrorKind::Os { .. } | ErrorKind::BadResult { .. })), "{told:?}");
+        let works = ended.is_ok_and(|text| text == captured);
+        assert_no_rest();
+        assert_eq!(copy().unwrap().result().unwrap(), captured);
+        works
+    }
+    isolated(|| {
+        let works = |free: usize| run(&contexts()[0], copy_with_few, (free,));
+        let enough = (0..16).find(|&free| works(free));
+        assert!(enough.is_some_and(|free| free > 0 && works(free + 1)), "{enough:?}");
+    });
+}
