@@ -335,3 +335,28 @@ fn progress_bar_changes_nothing_where_no_terminal_is() {
         finish(&pool);
     });
 }
+
+/// A worker that is in an endless task gets no more; Python's takes its tasks from a queue that all share.
+#[test]
+fn tasks_do_not_wait_behind_a_long_one_while_a_worker_is_idle() {
+    isolated(|| {
+        for pool in pools(2) {
+            for warm in [false, true] {
+                if warm {
+                    // Short tasks, so that many are handed out ahead.
+                    pool.options().chunksize(1).map(square, 0..10_000).unwrap();
+                }
+                let memory = Memory::new("long");
+                let long = pool.apply_async(wait_for_mark, (memory.path(),)).unwrap();
+                let error = long.get_timeout(Duration::from_millis(50)).unwrap_err();
+                assert!(matches!(error.kind(), ErrorKind::TimedOut { .. }), "{error}");
+                let results = pool.options().chunksize(1).map(square, 0..100).unwrap();
+                assert_eq!(results.len(), 100);
+                assert_eq!(pool.apply(square, (7,)).unwrap(), 49);
+                leave_mark(&memory.path());
+                assert_eq!(long.get().unwrap(), 1);
+            }
+            finish(&pool);
+        }
+    });
+}

@@ -20,8 +20,12 @@ const AHEAD: Duration = Duration::from_micros(200);
 /// The same for short tasks, which are cheaper in larger numbers.
 const AHEAD_IF_SHORT: Duration = Duration::from_millis(1);
 
-/// Tasks on a lane while nothing is known about their length: the one in hand and the next.
-const FEWEST: usize = 2;
+/// Tasks that take longer are handed out one at a time, as are those of which nothing is known: what is queued behind a long
+/// task waits for it even if another worker has nothing to do. To wait for us costs such a task little.
+const LONG: Duration = Duration::from_millis(1);
+
+/// A worker that has not answered for so long is in a long task, however short those before it were.
+const STALLED: Duration = Duration::from_millis(10);
 
 /// Most tasks on a lane.
 const MOST: usize = 2048;
@@ -103,7 +107,7 @@ impl Lane {
         if self.outbox.len() - self.written > BACKLOG {
             0
         } else {
-            self.pace.window().saturating_sub(self.load())
+            self.pace.window(self.load > 0).saturating_sub(self.load)
         }
     }
 
@@ -288,11 +292,17 @@ impl Pace {
         });
     }
 
-    fn window(&self) -> usize {
-        let Some(average) = self.average else { return FEWEST };
+    /// How many tasks should be on the lane, which has some or none now.
+    fn window(&self, is_busy: bool) -> usize {
+        let Some(average) = self.average.filter(|&average| u128::from(average) < LONG.as_nanos()) else {
+            return 1;
+        };
+        if is_busy && self.since.elapsed() > STALLED {
+            return 1;
+        }
         let ahead = if self.is_short() { AHEAD_IF_SHORT } else { AHEAD };
         let fits = ahead.as_nanos() as u64 / average.max(1);
-        usize::try_from(fits).unwrap_or(MOST).clamp(FEWEST, MOST)
+        usize::try_from(fits).unwrap_or(MOST).clamp(2, MOST)
     }
 
     fn is_short(&self) -> bool {
@@ -348,12 +358,24 @@ mod tests {
     #[test]
     fn windows_follow_the_pace() {
         let mut pace = Pace::new();
-        assert_eq!((pace.window(), pace.is_short()), (FEWEST, false));
-        let table = [(10_000_000, FEWEST, false), (50_000, 4, false), (2_000, 500, true), (1, MOST, true)];
+        assert_eq!((pace.window(true), pace.is_short()), (1, false));
+        let table = [
+            (10_000_000, 1, false),
+            (900_000, 2, false),
+            (50_000, 4, false),
+            (2_000, 500, true),
+            (1, MOST, true),
+        ];
         for (nanos, window, short) in table {
             pace.average = Some(nanos);
-            assert_eq!((pace.window(), pace.is_short()), (window, short), "{nanos}");
+            assert_eq!((pace.window(false), pace.is_short()), (window, short), "{nanos}");
         }
+        pace.since = Instant::now().checked_sub(2 * STALLED).unwrap();
+        assert_eq!(
+            (pace.window(false), pace.window(true)),
+            (MOST, 1),
+            "nothing more behind a task that is long"
+        );
     }
 
     #[test]
