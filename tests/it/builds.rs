@@ -51,6 +51,26 @@ impl Program {
         program
     }
 
+    /// Builds the program `name` of a folder of `tests/programs` that is outside of the workspace.
+    pub fn build_apart(folder: &str, name: &str) -> Self {
+        let target = target().join("programs").join(folder);
+        let manifest = [env!("CARGO_MANIFEST_DIR"), "tests/programs", folder, "Cargo.toml"];
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--locked", "--manifest-path"])
+            .arg(manifest.iter().collect::<PathBuf>())
+            .arg("--target-dir")
+            .arg(&target)
+            .env("RUSTC", compiler())
+            .env("CARGO_INCREMENTAL", "0")
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .stdin(Stdio::null())
+            .status();
+        assert!(status.unwrap().success(), "{name}");
+        let program = Self(env::temp_dir().join(name));
+        fs::copy(target.join("debug").join(name), &program.0).unwrap();
+        program
+    }
+
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -39,7 +39,7 @@ fn default_method_is_decided_once_unless_forced() {
                 assert_eq!(error.kind(), &ErrorKind::MethodDecided { method: method.name() });
             }
             assert_eq!((start_method(), Context::current()), (method, Context::new(method)));
-            // A default allows no threads, and the harness has one: for fork, `tests/fork.rs` shows it.
+            // A default allows no threads, and the harness has one: for fork, `fork_programs` shows it.
             if method != StartMethod::Fork {
                 assert_eq!(Process::spawn(start_method, ()).unwrap().result().unwrap(), method);
             }

@@ -1,7 +1,7 @@
 //! Copies of this process: closures that capture, and what a copy has of its parent and what it has not.
 //!
 //! The harness's own thread is a stranger to every fork here, hence `allow_threads`. What holds without it is in
-//! `tests/fork.rs`, whose programs have one thread.
+//! `fork_programs`, whose program has one thread.
 
 use std::{cell::RefCell, rc::Rc, sync::atomic::AtomicU32, sync::atomic::Ordering, thread};
 

@@ -37,6 +37,7 @@ mod entry;
 mod exit;
 mod fork;
 mod fork_busy;
+mod fork_programs;
 mod growth;
 mod hygiene;
 mod library;
