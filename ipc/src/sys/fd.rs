@@ -202,13 +202,18 @@ fn null_device() -> io::Result<File> {
 ///
 /// # Errors
 ///
-/// No descriptor left: then all are as they were.
+/// No descriptor left: then those are as they were for which it was needed.
 pub fn bury(numbers: impl IntoIterator<Item = RawFd>) -> io::Result<()> {
-    let dead = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    let null = null_device()?;
     let is_standard = |number: &RawFd| *number <= libc::STDERR_FILENO;
     let (standard, others): (Vec<RawFd>, Vec<RawFd>) = numbers.into_iter().partition(is_standard);
-    replace_all(others, dead.as_fd());
+    if !others.is_empty() {
+        let dead = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        replace_all(others, dead.as_fd());
+    }
+    if standard.is_empty() {
+        return Ok(());
+    }
+    let null = null_device()?;
     for number in standard {
         // SAFETY: takes integers, and touches no memory; the number is open, and its owner wants nothing more of it.
         let _ = unsafe { libc::dup2(null.as_raw_fd(), number) };
