@@ -365,7 +365,7 @@ pub enum ErrorKind {
 
     /// The process cannot be copied: other threads run, and whatever they hold would be held for ever in the copy.
     #[error(
-        "cannot fork: {count} other threads run ({}), and a copy would not have them, but the locks that they hold; \
+        "cannot fork beside other threads, {count} of them ({}): a copy would not have them, but the locks that they hold; \
          use another start method, fork before they start, or allow them if you know what they do",
         .names.join(", ")
     )]

@@ -356,6 +356,8 @@ pub(crate) extern "C" fn end_children() {
     for other in &others {
         let _ = other.wait(None);
     }
+    // What those said that had ended before, and that nobody waited for.
+    crate::log::settle();
 }
 
 #[cfg(test)]

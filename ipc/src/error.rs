@@ -77,7 +77,7 @@ pub enum Error {
 
     /// A fork would leave behind threads that are not ours, with all that they hold.
     #[error(
-        "cannot fork: {count} other threads run ({}), and a copy would not have them, but the locks that they hold; \
+        "cannot fork beside other threads, {count} of them ({}): a copy would not have them, but the locks that they hold; \
          use another start method, fork before they start, or allow them if you know what they do",
         .names.join(", ")
     )]

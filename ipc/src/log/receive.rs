@@ -29,7 +29,8 @@ const ROOM: usize = 1 << 20;
 /// Most messages in one pass: more than the socket can hold, so that one pass sees all that lay there when it began.
 const PASS: usize = 8 * 1024;
 
-/// How long [`Receiver::settle`] waits for a subscriber that stands still. Until it moves again, nobody waits any more.
+/// How long [`Receiver::settle`] waits while the subscriber does not take the next message. Until it moves again, nobody waits
+/// any more.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// This process's end of the log of its children.
@@ -90,7 +91,8 @@ impl Receiver {
         self.shared.progress().is_over
     }
 
-    /// Waits until everything that has been sent so far was handed to the subscriber, for at most [`PATIENCE`].
+    /// Waits until everything that has been sent so far was handed to the subscriber, unless that stands still for
+    /// [`PATIENCE`]. A slow one is waited for: there are at most [`PASS`] messages.
     pub(super) fn settle(&self) {
         // A subscriber that joins a process must not wait for itself.
         if IS_LOG_THREAD.try_with(Cell::get).unwrap_or(true) {
@@ -101,12 +103,14 @@ impl Receiver {
         let own = progress.asked;
         self.shared.wake.wake();
         let is_waiting = |progress: &mut Progress| progress.done < own && !progress.is_over;
-        if progress.stuck_at == Some(self.shared.handled.load(Ordering::Relaxed)) {
-            return;
+        let mut handled = self.shared.handled.load(Ordering::Relaxed);
+        while is_waiting(&mut progress) && progress.stuck_at != Some(handled) {
+            let waited = self.shared.changed.wait_timeout_while(progress, PATIENCE, is_waiting);
+            let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            progress = next;
+            let before = std::mem::replace(&mut handled, self.shared.handled.load(Ordering::Relaxed));
+            progress.stuck_at = (timeout.timed_out() && before == handled).then_some(handled);
         }
-        let waited = self.shared.changed.wait_timeout_while(progress, PATIENCE, is_waiting);
-        let (mut progress, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        progress.stuck_at = timeout.timed_out().then(|| self.shared.handled.load(Ordering::Relaxed));
     }
 }
 
