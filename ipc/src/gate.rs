@@ -55,7 +55,7 @@ use crate::sys::process::flush_c_streams;
 use crate::{Error, Result};
 use private::Registry;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use stdio::HeldStdio;
@@ -198,7 +198,17 @@ impl Origin {
     /// This process.
     #[must_use]
     pub fn here() -> Self {
-        Self { epoch: EPOCH.load(Ordering::Relaxed), pid: std::process::id() }
+        /// Epoch and process id, as they were last asked for: each call of an actor and each task has an origin, and to ask
+        /// the kernel takes longer than the rest of it.
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let epoch = EPOCH.load(Ordering::Relaxed);
+        let last = LAST.load(Ordering::Relaxed);
+        if last != 0 && last >> 32 == u64::from(epoch) {
+            return Self { epoch, pid: last as u32 };
+        }
+        let pid = std::process::id();
+        LAST.store(u64::from(epoch) << 32 | u64::from(pid), Ordering::Relaxed);
+        Self { epoch, pid }
     }
 
     /// Whether this is the process. Costs one load; copies made by somebody else's fork are not told apart.
