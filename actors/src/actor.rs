@@ -39,12 +39,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::io::Interest;
-
-/// How long an error waits for a process whose connection has ended to end too. It is about to: its descriptors are closed
-/// by the kernel on its way out.
-const MOMENT: Duration = Duration::from_secs(1);
 
 /// A type whose methods can be called from other processes. `#[procession::actor]` implements it.
 pub trait Actor: Sized + Send + 'static {
@@ -171,8 +167,8 @@ impl Incarnation {
     pub fn tell_its_end(&self, caller: &Caller) {
         let Started { child, reply, .. } = &self.started;
         let (child, reply) = (child.clone(), reply.clone());
-        caller.set_obituary(move || {
-            let status = child.wait(Some(Instant::now() + MOMENT)).ok().flatten()?;
+        caller.set_obituary(move |patience| {
+            let status = child.wait(Some(Instant::now() + patience)).ok().flatten()?;
             Some(match (status, reply.failure()) {
                 (ExitStatus::Exited(0), _) => End::Stopped,
                 (status, Some(failure)) => End::Died(format!("{status}: it {failure}")),

@@ -14,15 +14,28 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-/// Asks how the process at the address ended, if it has.
-type Obituary = dyn Fn() -> Option<End> + Send + Sync;
+/// How long an error waits for a process whose connection has ended to end too. It is about to: its descriptors are closed
+/// by the kernel on its way out.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// Asks how the process at the address ended, if it does so in time.
+type Obituary = dyn Fn(Duration) -> Option<End> + Send + Sync;
+
+/// What is known of the ends of the processes at an address, which follow one another.
+#[derive(Default)]
+struct Obituaries {
+    last: Option<(Instant, Arc<Obituary>)>,
+    /// That of the process before the last one.
+    before: Option<Arc<Obituary>>,
+}
 
 struct Client {
     address: Address,
     /// In a copy of this process another one: both would read from the same socket.
     link: PerProcess<Mutex<Option<Arc<Link>>>>,
-    obituary: PerProcess<Mutex<Option<Arc<Obituary>>>>,
+    obituaries: PerProcess<Mutex<Obituaries>>,
 }
 
 /// All actors that this process has callers of. Locked inside the gate only.
@@ -49,7 +62,7 @@ impl Caller {
             return Self(known);
         }
         let client =
-            Arc::new(Client { address, link: PerProcess::default(), obituary: PerProcess::default() });
+            Arc::new(Client { address, link: PerProcess::default(), obituaries: PerProcess::default() });
         clients.insert(address, Arc::downgrade(&client));
         Self(client)
     }
@@ -60,9 +73,12 @@ impl Caller {
         self.0.address
     }
 
-    /// Has errors tell how the process ended, which only the process that started it can know.
-    pub fn set_obituary(&self, obituary: impl Fn() -> Option<End> + Send + Sync + 'static) {
-        *lock(self.0.obituary.get()) = Some(Arc::new(obituary));
+    /// Has errors tell how the process ended that is at the address from now on, which only who started it can know.
+    /// `obituary` waits for its end at most for the time that it gets.
+    pub fn set_obituary(&self, obituary: impl Fn(Duration) -> Option<End> + Send + Sync + 'static) {
+        let mut obituaries = lock(self.0.obituaries.get());
+        let last = obituaries.last.replace((Instant::now(), Arc::new(obituary)));
+        obituaries.before = last.map(|(_, before)| before);
     }
 
     /// Whether this thread may wait for an answer.
@@ -89,7 +105,7 @@ impl Caller {
                 let link = self.0.link(Some(&link))?;
                 match link.send(&mut frame) {
                     Ok(id) => (link, id),
-                    Err(_) => return Err(self.0.gone()),
+                    Err(_) => return Err(self.0.gone(Some(&link))),
                 }
             }
         };
@@ -111,24 +127,35 @@ impl Client {
         }
         let Some(stream) = connect(self.address)? else {
             drop(slot);
-            return Err(self.gone());
+            return Err(self.gone(None));
         };
         Ok(Arc::clone(slot.insert(Arc::new(Link::new(stream, authkey()?)))))
     }
 
-    /// The process is not there, or not any more.
-    fn gone(&self) -> CallFailure {
-        let obituary = lock(self.obituary.get()).clone();
-        match obituary.and_then(|obituary| obituary()) {
+    /// The process is not there, or not any more: that at the other end of `lost`, if there was a connection.
+    ///
+    /// When the connection is older than the process that is there now, its end was that of the one before.
+    fn gone(&self, lost: Option<&Link>) -> CallFailure {
+        let (last, before) = {
+            let obituaries = lock(self.obituaries.get());
+            (obituaries.last.clone(), obituaries.before.clone())
+        };
+        let end = last.and_then(|(since, last)| match before {
+            Some(before) if lost.is_some_and(|lost| lost.made() < since) => {
+                last(Duration::ZERO).or_else(|| before(MOMENT))
+            }
+            _ => last(MOMENT),
+        });
+        match end {
             Some(End::Stopped) => CallFailure::Stopped,
             Some(End::Died(reason)) => CallFailure::Died { reason: Some(reason) },
             None => CallFailure::Died { reason: None },
         }
     }
 
-    fn failure(&self, loss: Loss) -> CallFailure {
+    fn failure(&self, loss: Loss, link: &Link) -> CallFailure {
         match loss {
-            Loss::Died => self.gone(),
+            Loss::Died => self.gone(Some(link)),
             Loss::Stopped => CallFailure::Stopped,
             Loss::NotAuthenticated => crate::Error::NotAuthenticated.into(),
             Loss::Malformed => crate::Error::Malformed { what: "reply of an actor" }.into(),
@@ -204,7 +231,7 @@ impl Ticket {
     pub fn wait(self) -> Result<Answer, CallFailure> {
         self.origin.check(CALL)?;
         self.client.check_wait()?;
-        self.link.wait(self.id).map_err(|loss| self.client.failure(loss))
+        self.link.wait(self.id).map_err(|loss| self.client.failure(loss, &self.link))
     }
 
     /// The answer, or a promise to wake `context` when it is there. Not to be asked again after the answer.
@@ -215,7 +242,7 @@ impl Ticket {
     pub fn poll(&mut self, context: &Context<'_>) -> Poll<Result<Answer, CallFailure>> {
         self.origin.check(CALL)?;
         self.client.check_wait()?;
-        self.link.poll(self.id, context).map_err(|loss| self.client.failure(loss))
+        self.link.poll(self.id, context).map_err(|loss| self.client.failure(loss, &self.link))
     }
 }
 
@@ -233,5 +260,43 @@ impl fmt::Debug for Ticket {
             .field("address", &self.client.address)
             .field("id", &self.id)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::Stream;
+
+    fn reason(failure: CallFailure) -> Option<String> {
+        match failure {
+            CallFailure::Died { reason } => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn loss_of_a_connection_is_explained_by_the_end_of_the_process_behind_it() {
+        let caller = Caller::at(Address::random().unwrap());
+        let link = || Link::new(Stream::pair().unwrap().0, authkey().unwrap());
+        let says = |text: &'static str| move |_| Some(End::Died(text.to_owned()));
+        let alive = |patience: Duration| {
+            assert!(
+                patience.is_zero(),
+                "nobody waits for the end of a process that has nothing to do with it"
+            );
+            None
+        };
+        assert_eq!(reason(caller.0.gone(None)), None);
+        let first = link();
+        assert_eq!(reason(caller.0.gone(Some(&first))), None);
+        caller.set_obituary(says("one"));
+        assert_eq!(reason(caller.0.gone(Some(&first))).as_deref(), Some("one"), "there was none before");
+        let second = link();
+        caller.set_obituary(alive);
+        assert_eq!(reason(caller.0.gone(Some(&second))).as_deref(), Some("one"));
+        caller.set_obituary(says("three"));
+        assert_eq!(reason(caller.0.gone(Some(&second))).as_deref(), Some("three"), "what is known now");
+        assert_eq!(reason(caller.0.gone(Some(&link()))).as_deref(), Some("three"));
     }
 }

@@ -33,6 +33,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::Thread;
+use std::time::Instant;
 
 /// Why a link is of no more use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +113,7 @@ struct Reading {
 #[derive(Debug)]
 pub(super) struct Link {
     stream: Stream,
+    made: Instant,
     /// Who made it: after a fork it is not ours.
     owner: u32,
     reading: Mutex<Reading>,
@@ -125,6 +127,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Link {
+    /// When it was made.
+    pub(super) fn made(&self) -> Instant {
+        self.made
+    }
+
     /// A link over a fresh connection. The handshake happens when somebody first waits.
     pub(super) fn new(stream: Stream, key: AuthKey) -> Self {
         let handshake = Some(Handshake::dialer(key));
@@ -138,6 +145,7 @@ impl Link {
         };
         Self {
             stream,
+            made: Instant::now(),
             owner: std::process::id(),
             reading: Mutex::new(Reading { inbox: Inbox::default(), spin: Spin::default(), handshake }),
             out: Mutex::new(Outbox::new()),
