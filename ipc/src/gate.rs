@@ -51,6 +51,7 @@ mod threads;
 pub use private::PrivateFd;
 pub use threads::{Rest, rest, run_aside, spawn};
 
+use crate::sys::fd::Grave;
 use crate::sys::process::flush_c_streams;
 use crate::{Error, Result};
 use private::Registry;
@@ -64,8 +65,12 @@ use threads::{Others, Thread};
 /// How long a fork waits for those inside. 5 s, as OTP's default for stopping somebody.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a fork waits for the gate before it gives standard output back for a moment.
+/// How long a fork waits for the gate before it gives standard output back for a moment, at first. In that moment others
+/// come in; so each wait is twice as long as the one before it, or a fork on a busy machine would never have its turn.
 const SLICE: Duration = Duration::from_millis(10);
+
+/// And at last.
+const LONGEST_SLICE: Duration = Duration::from_millis(320);
 
 /// How long threads may take to end that were seen ending, or that somebody has joined: the kernel lists them for a while.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
@@ -267,10 +272,10 @@ pub(crate) struct Closed {
 /// they are allowed.
 pub(crate) fn close(allow_threads: bool) -> Result<Closed> {
     let begin = Instant::now();
-    let mut nudged = false;
+    let (mut nudged, mut slice) = (false, SLICE);
     loop {
         let stdio = HeldStdio::flushed();
-        let found = match wait_until_empty(&mut nudged) {
+        let found = match wait_until_empty(&mut nudged, slice) {
             Ok(mut state) => match threads::others(&mut state) {
                 Ok(Others::None) => {
                     // What C code has buffered; with strangers about, one of them may hold a stream for ever.
@@ -283,6 +288,7 @@ pub(crate) fn close(allow_threads: bool) -> Result<Closed> {
             },
             Err(what) if begin.elapsed() < PATIENCE => {
                 drop((stdio, what));
+                slice = LONGEST_SLICE.min(slice * 2);
                 std::thread::yield_now();
                 continue;
             }
@@ -298,7 +304,7 @@ pub(crate) fn close(allow_threads: bool) -> Result<Closed> {
 }
 
 /// Waits until nobody is inside; at most for a slice, and then says what somebody is doing there.
-fn wait_until_empty(nudged: &mut bool) -> Result<MutexGuard<'static, State>, &'static str> {
+fn wait_until_empty(nudged: &mut bool, slice: Duration) -> Result<MutexGuard<'static, State>, &'static str> {
     let mut state = lock();
     if state.inside.is_empty() {
         return Ok(state);
@@ -311,7 +317,7 @@ fn wait_until_empty(nudged: &mut bool) -> Result<MutexGuard<'static, State>, &'s
         state = lock();
     }
     (state, _) = CHANGED
-        .wait_timeout_while(state, SLICE, |state| !state.inside.is_empty())
+        .wait_timeout_while(state, slice, |state| !state.inside.is_empty())
         .unwrap_or_else(PoisonError::into_inner);
     state.forks -= 1;
     CHANGED.notify_all();
@@ -323,13 +329,13 @@ fn wait_until_empty(nudged: &mut bool) -> Result<MutexGuard<'static, State>, &'s
 
 impl Closed {
     /// In the copy: this process begins. What was the parent's alone is dead, and nobody is inside.
-    pub(crate) fn become_copy(self, keeps_captured: bool) {
+    pub(crate) fn become_copy(self, grave: &Grave, keeps_captured: bool) {
         let Self { mut state, stdio } = self;
         EPOCH.fetch_add(1, Ordering::Relaxed);
         state.inside.clear();
         state.threads.clear();
         state.forks = 0;
-        state.registry.bury(keeps_captured);
+        state.registry.bury(grave, keeps_captured);
         let hooks = state.hooks.clone();
         drop((state, stdio));
         hooks.iter().for_each(|hook| (hook.forget)());

@@ -10,7 +10,7 @@
 
 use super::lock;
 use crate::codec::{HandleFd, serialize_fd};
-use crate::sys::fd::bury;
+use crate::sys::fd::Grave;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -76,12 +76,11 @@ impl Registry {
     }
 
     /// In a copy: replaces what it does not have, and knows of it no more.
-    pub(super) fn bury(&mut self, keeps_captured: bool) {
-        // Without a free number nothing can be replaced; then the copy keeps what it should not have, and works.
-        let _ = bury(self.private.iter());
+    pub(super) fn bury(&mut self, grave: &Grave, keeps_captured: bool) {
+        grave.bury(self.private.iter());
         self.private.bits.clear();
         if !keeps_captured {
-            let _ = bury(self.captured.iter());
+            grave.bury(self.captured.iter());
             self.captured.bits.clear();
         }
     }

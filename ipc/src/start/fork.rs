@@ -19,7 +19,7 @@
 
 use super::{Enter, Made, START, StartMethod, forkserver};
 use crate::gate::{self, Closed, Passage, PrivateFd};
-use crate::sys::fd::{bury, fill_standard_streams, null_stdin, replace_by_null, replace_epolls};
+use crate::sys::fd::{Grave, fill_standard_streams, null_stdin, replace_by_null, replace_epolls};
 use crate::sys::image::main_image;
 use crate::sys::process::{self, at_exit_first, exit_now, flush_c_streams, pidfd_open};
 use crate::sys::socket::packet_pair;
@@ -56,6 +56,8 @@ pub(super) fn process(
 ) -> Result<(Made, Passage)> {
     let (ours, theirs) = packet_pair().map_err(|e| Error::os("open a start socket", e))?;
     let ours = PrivateFd::from(ours);
+    let grave =
+        Grave::dig().map_err(|e| Error::os("open what a copy has in the place of private descriptors", e))?;
     let numbers: Vec<RawFd> = on_the_way.iter().map(AsRawFd::as_raw_fd).collect();
     // These are made on first use, which must not be half done by another thread now.
     unwind::install_hook();
@@ -67,10 +69,10 @@ pub(super) fn process(
         let reason = "the program is ending, and a copy would be in the middle of that".to_owned();
         return Err(Error::NotSupported { method: StartMethod::Fork.name(), reason });
     }
-    let mut parts = Some((closed, theirs, life));
+    let mut parts = Some((closed, grave, theirs, life));
     let live = || match parts.take() {
-        Some((closed, theirs, life)) => {
-            begin(closed, &numbers, how.keeps_captured);
+        Some((closed, grave, theirs, life)) => {
+            begin(closed, grave, &numbers, how.keeps_captured);
             life(beyond_standard_streams(theirs))
         }
         // A copy without a life cannot be; if it were, it would have to go.
@@ -92,16 +94,17 @@ pub(super) fn process(
 }
 
 /// Makes a process of its own of the copy.
-fn begin(closed: Closed, numbers: &[RawFd], keeps_captured: bool) {
-    // Without a free number nothing can be replaced; then the copy keeps what it should not have, and works.
-    let _ = bury(numbers.iter().copied());
-    closed.become_copy(keeps_captured);
+fn begin(closed: Closed, grave: Grave, numbers: &[RawFd], keeps_captured: bool) {
+    grave.bury(numbers.iter().copied());
+    closed.become_copy(&grave, keeps_captured);
+    // Its two numbers are what the rest needs.
+    drop(grave);
     child::forget();
     call::forget();
     forkserver::forget();
     // Without memory for one entry, the handlers of the parent run at the end as well.
     let _ = at_exit_first(leave);
-    // These need a free number, too. Without one, the copy fails sooner or later, and tells.
+    // Without /proc, the copy leaves alone what it does not know of; the others fail for memory only.
     let _ = replace_epolls();
     let _ = fill_standard_streams();
     let _ = null_stdin();

@@ -196,29 +196,40 @@ fn null_device() -> io::Result<File> {
     File::options().read(true).write(true).open("/dev/null")
 }
 
-/// Takes these open descriptors away from a process that has just been copied. The numbers stay taken, so whoever owns
-/// one remains right; but with what is there now nothing can be done (O_PATH, open(2): EBADF). In the place of a
-/// standard stream is the null device.
-///
-/// # Errors
-///
-/// No descriptor left: then those are as they were for which it was needed.
-pub fn bury(numbers: impl IntoIterator<Item = RawFd>) -> io::Result<()> {
-    let is_standard = |number: &RawFd| *number <= libc::STDERR_FILENO;
-    let (standard, others): (Vec<RawFd>, Vec<RawFd>) = numbers.into_iter().partition(is_standard);
-    if !others.is_empty() {
+/// What takes the places of descriptors in a process that has just been copied. It is opened before, since the copy may
+/// have no number left.
+#[derive(Debug)]
+pub struct Grave {
+    dead: OwnedFd,
+    null: File,
+}
+
+impl Grave {
+    /// Opens it.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor left.
+    pub fn dig() -> io::Result<Self> {
         let dead = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-        replace_all(others, dead.as_fd());
+        Ok(Self { dead, null: null_device()? })
     }
-    if standard.is_empty() {
-        return Ok(());
+
+    /// Takes these open descriptors away. The numbers stay taken, so whoever owns one remains right; but with what is there
+    /// now nothing can be done (O_PATH, open(2): EBADF). In the place of a standard stream is the null device.
+    pub fn bury(&self, numbers: impl IntoIterator<Item = RawFd>) {
+        for number in numbers {
+            let is_standard = number <= libc::STDERR_FILENO;
+            let (with, flags) = if is_standard {
+                (self.null.as_raw_fd(), 0)
+            } else {
+                (self.dead.as_raw_fd(), libc::O_CLOEXEC)
+            };
+            // SAFETY: takes integers, and touches no memory; the number is open, and its owner wants nothing more of it.
+            // It fails only for numbers that no process can have.
+            let _ = unsafe { libc::dup3(with, number, flags) };
+        }
     }
-    let null = null_device()?;
-    for number in standard {
-        // SAFETY: takes integers, and touches no memory; the number is open, and its owner wants nothing more of it.
-        let _ = unsafe { libc::dup2(null.as_raw_fd(), number) };
-    }
-    Ok(())
 }
 
 /// Puts a copy of `with` in the place of each of these open descriptors (close-on-exec).
