@@ -1,4 +1,4 @@
-//! What the tests of processes and pools share: both start methods, ways to die, and a memory that survives deaths.
+//! What the tests of processes and pools share: the start methods, ways to die, and a memory that survives deaths.
 
 #![allow(dead_code, reason = "each capability uses its part")]
 
