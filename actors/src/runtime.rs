@@ -155,18 +155,23 @@ pub(crate) fn spawn<A: Actor>(actor: A, arguments: A::Arguments) -> Result<Actor
     receiver.recv().map_err(|error| Error::Runtime(error.to_string()))?
 }
 
+/// What all runtimes of ours are: they run while one thread waits for them.
+fn builder() -> Builder {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_io().enable_time();
+    builder
+}
+
 /// A runtime that runs while the calling thread waits for it.
 pub(crate) fn of_this_thread() -> io::Result<tokio::runtime::Runtime> {
-    Builder::new_current_thread().enable_io().enable_time().build()
+    builder().build()
 }
 
 fn launch() -> Result<Runtime> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let body = move |passage: Passage| {
         INSIDE.set(Some(passage));
-        let builder = &mut Builder::new_current_thread();
-        let builder = builder.enable_io().enable_time().on_thread_park(go_out).on_thread_unpark(come_in);
-        let runtime = match builder.build() {
+        let runtime = match builder().on_thread_park(go_out).on_thread_unpark(come_in).build() {
             Ok(runtime) => runtime,
             Err(error) => return drop(sender.send(Err(error.to_string()))),
         };

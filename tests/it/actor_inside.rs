@@ -44,6 +44,14 @@ impl Boss {
         Process::spawn(double, (n,)).unwrap().result().unwrap()
     }
 
+    /// By a copy of a plain function; a closure is refused.
+    pub fn copies(&self, n: u64) -> (u64, bool) {
+        let context = procession::Context::new(procession::StartMethod::Fork).allow_threads();
+        let refused = Process::fork(|| n).unwrap_err();
+        let is_refused = matches!(refused.kind(), ErrorKind::NotSupported { .. });
+        (context.spawn(double, (n,)).unwrap().result().unwrap(), is_refused)
+    }
+
     pub fn child(&self) -> u32 {
         self.tree.which_children().unwrap()[0].pid.unwrap()
     }
@@ -61,6 +69,7 @@ fn a_method_may_wait_for_processes_pools_and_supervisors_of_its_own() {
             let boss =
                 ActorProcess::builder_with(Boss::new, ()).context(context).name("boss").start().unwrap();
             assert_eq!(boss.process(21).unwrap(), 42);
+            assert_eq!(boss.copies(4).unwrap(), (8, true));
             assert_eq!(boss.map(4).unwrap(), [0, 2, 4, 6]);
             assert!(boss.lose_a_worker().unwrap());
             assert_eq!(boss.map(3).unwrap(), [0, 2, 4]);
