@@ -1,0 +1,22 @@
+//! Mailboxes: queues in shared memory that survive the death of any of their users.
+//!
+//! - [`ring`]: the queue's algorithm, pure, so that loom and simulated deaths can drive it;
+//! - [`segment`]: the words that say where a queue's bytes are.
+//!
+//! `README.md` beside this file has the layout, the rules, and what happens at each point at which a process may die.
+
+pub(crate) mod ring;
+pub(crate) mod segment;
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod deaths;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod memory;
+#[cfg(test)]
+#[cfg(loom)]
+mod models;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

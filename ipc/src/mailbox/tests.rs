@@ -1,0 +1,122 @@
+//! The ring, used by one after the other: a queue like any other, whatever its memory looks like.
+
+use super::memory::{Alone, Memory};
+use super::ring::{Actor, GetError, PutError, Ring};
+use super::segment::{Cursor, Segment, Segments, State};
+use crate::atomic::Ordering;
+use crate::liveness::ProcessId;
+use proptest::prelude::*;
+use std::collections::VecDeque;
+
+const QUEUE: u32 = 9;
+
+fn actor(memory: &Memory) -> Actor<'_, Memory, Alone> {
+    let own = ProcessId::new(1, 1).unwrap();
+    Actor { queue: QUEUE, own, segments: memory, park: &Alone, deadline: None }
+}
+
+fn got(ring: &Ring, memory: &Memory) -> Result<Vec<u8>, GetError> {
+    let mut out = Vec::new();
+    ring.get(&actor(memory), &mut out).map(|()| out)
+}
+
+proptest! {
+    /// Against `VecDeque`: bounded and not, segments so small that almost every message needs the next one.
+    #[test]
+    fn the_ring_is_a_queue(
+        room in 2_u32..20,
+        most in 1_u32..30,
+        steps in prop::collection::vec(prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..100).prop_map(Some),
+            Just(None),
+        ], 0..200),
+    ) {
+        let memory: Memory = Memory::new(12, room * 8);
+        let (ring, mut model) = (Ring::new(), VecDeque::new());
+        for step in steps {
+            match step {
+                Some(payload) => match ring.put(&actor(&memory), most, &payload) {
+                    Ok(()) => model.push_back(payload),
+                    Err(PutError::Full) => prop_assert_eq!(model.len(), most as usize),
+                    Err(PutError::TooLong) => prop_assert!(payload.len() + 8 > room as usize * 8),
+                    Err(PutError::NoSpace) => prop_assert_eq!(memory.in_use(), 12),
+                    Err(other) => prop_assert!(false, "{:?}", other),
+                },
+                None => prop_assert_eq!(got(&ring, &memory).ok(), model.pop_front()),
+            }
+            prop_assert_eq!(ring.len() as usize, model.len());
+        }
+        for left in model {
+            prop_assert_eq!(got(&ring, &memory), Ok(left));
+        }
+        prop_assert_eq!(got(&ring, &memory), Err(GetError::Empty));
+        prop_assert!(memory.in_use() <= 1, "a queue without messages keeps one segment");
+    }
+
+    /// Whatever a wild store leaves in the words: an error or some bytes, no panic, no loop.
+    #[test]
+    fn nonsense_is_an_error(
+        words in prop::collection::vec((0_usize..5, any::<u64>(), any::<u32>()), 1..6),
+        bytes in prop::collection::vec(any::<u8>(), 64),
+    ) {
+        let memory: Memory = Memory::new(3, 64);
+        let ring = Ring::new();
+        for _ in 0..6 {
+            ring.put(&actor(&memory), u32::MAX, b"0123456789").unwrap();
+        }
+        for (which, word, number) in words {
+            let segment = Segment::new(number % 3 + 1).unwrap();
+            match which {
+                0 => memory.state(segment).unwrap().store(word, Ordering::Relaxed),
+                1 => memory.link(segment).unwrap().store(number % 6, Ordering::Relaxed),
+                2 => memory.write(segment, 0, &bytes),
+                3 => ring.words_for_tests()[(number % 4) as usize].store(word, Ordering::Relaxed),
+                _ => {
+                    let cursor = Cursor { segment: Some(segment), offset: number % 9 * 8, count: number % 8 };
+                    ring.words_for_tests()[(word % 2) as usize].store(cursor.word(), Ordering::Relaxed);
+                }
+            }
+            let _ = got(&ring, &memory);
+            let _ = ring.put(&actor(&memory), u32::MAX, b"abc");
+        }
+    }
+}
+
+#[test]
+fn the_positions_go_round() {
+    let memory: Memory = Memory::new(4, 64);
+    let ring = Ring::new();
+    ring.put(&actor(&memory), 10, b"first").unwrap();
+    assert_eq!(got(&ring, &memory).unwrap(), b"first");
+    // As if 2^24 - 2 messages had passed.
+    for word in &ring.words_for_tests()[..2] {
+        let cursor = Cursor { count: (1 << 24) - 2, ..Cursor::from_word(word.load(Ordering::Relaxed)) };
+        word.store(cursor.word(), Ordering::Relaxed);
+    }
+    for number in 0..5_u8 {
+        ring.put(&actor(&memory), 5, &[number]).unwrap();
+        assert_eq!(ring.len(), u32::from(number) + 1);
+    }
+    assert_eq!(ring.put(&actor(&memory), 5, b"more"), Err(PutError::Full));
+    for number in 0..5_u8 {
+        assert_eq!(got(&ring, &memory).unwrap(), [number]);
+    }
+    assert_eq!(ring.len(), 0);
+}
+
+#[test]
+fn segments_are_used_again_and_their_versions_tell() {
+    let memory: Memory = Memory::new(3, 32);
+    let ring = Ring::new();
+    for round in 0..1000_u32 {
+        ring.put(&actor(&memory), 10, &round.to_ne_bytes()).unwrap();
+        ring.put(&actor(&memory), 10, &[7; 20]).unwrap();
+        assert_eq!(got(&ring, &memory).unwrap(), round.to_ne_bytes());
+        assert_eq!(got(&ring, &memory).unwrap(), [7; 20]);
+    }
+    let version = |number| {
+        let word = memory.state(Segment::new(number).unwrap()).unwrap().load(Ordering::Relaxed);
+        State::from_word(word).unwrap().version
+    };
+    assert!(version(1) + version(2) + version(3) >= 1000, "each round has left a segment");
+}

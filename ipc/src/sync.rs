@@ -1,0 +1,37 @@
+//! Words in shared memory by which processes wait for each other.
+//!
+//! - [`lock`]: one word that knows who holds it, and can be taken over from a process that is gone;
+//! - [`eventcount`]: sleeping until some condition, kept elsewhere, may have become true.
+//!
+//! Both are pure: no `unsafe`, no system call. Sleeping and waking go through [`Park`], so that loom can drive them.
+//! `mailbox/README.md` has the rules and the proof sketch.
+
+pub(crate) mod eventcount;
+pub(crate) mod lock;
+#[cfg(test)]
+#[cfg(loom)]
+mod models;
+
+use crate::atomic::AtomicU32;
+use std::time::Instant;
+
+/// How a sleep ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parked {
+    /// Somebody woke us, the word had changed, or for no reason at all: look at the condition.
+    Awake,
+    /// The deadline came first.
+    TimedOut,
+}
+
+/// Sleeping on a word and waking who sleeps there: the contract of futex(2).
+pub(crate) trait Park {
+    /// Sleeps if `word` is `expected`, which is compared and slept on in one step.
+    fn park(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Parked;
+
+    /// Wakes up to `count` of those who sleep on `word`.
+    fn wake(&self, word: &AtomicU32, count: u32);
+}
+
+/// For [`Park::wake`]: all of them.
+pub(crate) const ALL: u32 = i32::MAX as u32;
