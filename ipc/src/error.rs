@@ -180,6 +180,42 @@ pub enum Error {
     )]
     SubscriberInstalled,
 
+    /// This process cannot use the memory that its family shares.
+    #[error("the memory that processes share cannot be used: {reason}")]
+    NoSharedMemory {
+        /// Why not, and what to do.
+        reason: String,
+    },
+
+    /// As many processes as can use the memory of a family at the same time do.
+    #[error("{limit} processes use the shared memory of this family, and there is no room for more")]
+    TooManyProcesses {
+        /// How many.
+        limit: usize,
+    },
+
+    /// No place is left for a lock, a queue and such.
+    #[error("no more objects fit into the shared memory of this family: drop some")]
+    TooManyObjects,
+
+    /// An object whose maker has dropped it, and that was never sent to anybody.
+    #[error("the {what} is gone: the process that made it dropped it before any other process had it")]
+    Gone {
+        /// What it was.
+        what: &'static str,
+    },
+
+    /// A handle of an object of other processes.
+    #[error("the {what} belongs to another family of processes")]
+    ForeignFamily {
+        /// What it is.
+        what: &'static str,
+    },
+
+    /// A lock was released that nobody held.
+    #[error("the lock was released too many times: nobody held it")]
+    NotHeld,
+
     /// The time given for the operation is over.
     #[error("{what} did not happen within {after:?}")]
     TimedOut {

@@ -42,6 +42,7 @@
 //! | `call`: the list of actors | kept; each is connected to anew (`PerProcess`) |
 //! | `call`: the thread | that of another process, so the copy starts its own |
 //! | `unwind`: the hook, `sys::image`: the image | kept: they are about the program |
+//! | `arena`: the file, and where it is mapped | kept: the family's; the copy's own id is wiped by the kernel, so it joins anew |
 //! | statics of the layers above | what their [`Hook`] does |
 
 mod private;

@@ -19,6 +19,8 @@
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
 
+#[cfg_attr(all(test, loom), path = "arena/none.rs")]
+mod arena;
 mod atomic;
 pub mod authkey;
 pub mod call;
@@ -27,18 +29,18 @@ pub mod codec;
 pub mod connection;
 mod error;
 pub mod gate;
-#[allow(dead_code, reason = "the layer above it is not built yet")]
 mod liveness;
 pub mod log;
 #[allow(dead_code, reason = "the layer above it is not built yet")]
 mod mailbox;
 pub mod parent;
 pub mod rendezvous;
+#[cfg(not(all(test, loom)))]
+mod shm;
 pub mod spin;
 pub mod start;
 pub mod stream;
-#[allow(dead_code, reason = "the layer above it is not built yet")]
-mod sync;
+pub mod sync;
 pub mod sys;
 pub mod unwind;
 

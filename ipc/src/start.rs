@@ -33,6 +33,7 @@ mod identity;
 mod key;
 mod lifeline;
 mod logging;
+mod memory;
 mod parcel;
 mod recipe;
 mod script;

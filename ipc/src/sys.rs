@@ -4,7 +4,9 @@
 #![allow(unsafe_code)]
 
 pub mod fd;
+pub mod futex;
 pub mod image;
+pub mod memory;
 pub mod process;
 pub mod rights;
 pub mod socket;

@@ -29,7 +29,15 @@ impl ProcessId {
         Self::new(bits % SLOTS, bits >> SLOT_BITS).filter(|id| id.bits() == bits)
     }
 
+    /// This process, as it keeps its own number in memory of its own; `None` for what `from_bits` refuses too.
+    #[inline]
+    pub(crate) fn from_own(bits: u32) -> Option<Self> {
+        // Nothing else but 0 and all ones is ever kept there.
+        NonZeroU32::new(bits).filter(|_| bits != u32::MAX).map(Self)
+    }
+
     /// The number itself, below 2^30.
+    #[inline]
     pub(crate) fn bits(self) -> u32 {
         self.0.get()
     }

@@ -1,6 +1,7 @@
 //! Loom's models of the queue: the product's file, every order of its steps.
 //!
-//! Each was seen to fail with one thing changed, which its comment names. The command is in `README.md`.
+//! They are weaker than those of the locks: with a weakened ordering at `tail`, `head`, `give_back` or `claim` they still pass,
+//! so what they show is the logic and not the orderings. The command is in `README.md`.
 
 use super::ring::{Actor, GetError, Ring};
 use super::segment::{NoSpace, Segment, Segments, State};
@@ -125,7 +126,7 @@ fn model(threads: impl Fn() + Send + Sync + 'static) {
     builder.check(threads);
 }
 
-/// Fails with Relaxed at the store of `tail` or its load by consumers, and with Relaxed in `give_back` or `claim`.
+/// A producer and a consumer; a segment is used again.
 #[test]
 fn messages_arrive_whole_and_in_order() {
     model(|| {

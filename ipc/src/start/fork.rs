@@ -24,7 +24,7 @@ use crate::sys::image::main_image;
 use crate::sys::process::{self, at_exit_first, exit_now, flush_c_streams, pidfd_open};
 use crate::sys::socket::packet_pair;
 use crate::{Error, Result, unwind};
-use crate::{call, child};
+use crate::{arena, call, child};
 use nix::libc::{self, c_int, c_void};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -63,6 +63,7 @@ pub(super) fn process(
     unwind::install_hook();
     let _ = main_image();
     child::prepare_exit();
+    arena::share_before_fork();
     drop(passage);
     let closed = gate::close(how.allow_threads)?;
     if child::is_ending() {

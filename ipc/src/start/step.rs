@@ -1,9 +1,9 @@
 //! The one list of what a start prepares in the parent and adopts in the child.
 //!
 //! A step is a pair of functions. Parts travel in the order of [`STEPS`], each with its bytes and descriptors; a later
-//! capability (liveness) joins by one entry here and touches no start method.
+//! capability joins by one entry here and touches no start method.
 
-use super::{Plan, identity, key, lifeline, logging, surroundings};
+use super::{Plan, identity, key, lifeline, logging, memory, surroundings};
 use crate::Result;
 use crate::gate::PrivateFd;
 use std::os::fd::OwnedFd;
@@ -21,8 +21,8 @@ pub(super) struct Step {
 
 /// All steps, in the order in which a child adopts them: the lifeline first, so that nothing runs unarmed; the log once the
 /// process has a name.
-pub(super) const STEPS: [Step; 5] =
-    [lifeline::STEP, identity::STEP, key::STEP, surroundings::STEP, logging::STEP];
+pub(super) const STEPS: [Step; 6] =
+    [lifeline::STEP, identity::STEP, key::STEP, memory::STEP, surroundings::STEP, logging::STEP];
 
 /// What one step sends.
 #[derive(Debug, Default)]

@@ -58,18 +58,31 @@ impl Lock {
     }
 
     /// Acquires it if that needs no waiting.
+    #[inline]
     pub(crate) fn try_acquire(&self, own: ProcessId) -> Option<Acquired> {
-        self.take(own, 0).ok()
+        if self.take_free(own) { Some(Acquired::Released) } else { self.take(own, 0).ok() }
     }
 
     /// Acquires it, asleep while somebody else holds it. `None`: the deadline came first.
+    #[inline]
     pub(crate) fn acquire(
         &self,
         own: ProcessId,
         park: &impl Park,
         deadline: Option<Instant>,
     ) -> Option<Acquired> {
-        self.take(own, 0).ok().or_else(|| self.acquire_slowly(own, park, deadline))
+        if self.take_free(own) {
+            return Some(Acquired::Released);
+        }
+        self.acquire_slowly(own, park, deadline)
+    }
+
+    /// FREE -> HELD by `own`, the way of almost every lock.
+    #[inline]
+    fn take_free(&self, own: ProcessId) -> bool {
+        // Acquire as in `take`.
+        let held = own.bits() << FLAGS.count_ones();
+        self.word.compare_exchange(FREE, held, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[cold]
@@ -124,6 +137,7 @@ impl Lock {
     }
 
     /// Gives it back, whoever holds it.
+    #[inline]
     pub(crate) fn release(&self, park: &impl Park) -> Result<(), NotHeld> {
         // Release pairs with the Acquire of `take`: the next holder sees what we did.
         let was = self.word.swap(FREE, Ordering::Release);

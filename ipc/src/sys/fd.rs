@@ -49,6 +49,19 @@ fn wait_for(fd: BorrowedFd<'_>, what: PollFlags, deadline: Option<Instant>) -> i
     }
 }
 
+/// Waits until one of `fds`, of which there may be none, is ready as for [`wait_readable`], or a signal comes.
+///
+/// # Errors
+///
+/// The kernel's answer to poll(2).
+pub fn wait_any_readable(fds: &[BorrowedFd<'_>], deadline: Instant) -> io::Result<()> {
+    let mut fds: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    match poll(&mut fds, timeout_until(Some(deadline))) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 fn is_over(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }

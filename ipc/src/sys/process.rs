@@ -211,12 +211,20 @@ pub fn is_ending(pid: i32) -> bool {
     }
 }
 
-/// What `/proc/PID/stat` says.
+/// When a process was started, in clock ticks since the machine was. With its pid, that names a process for good.
+#[must_use]
+pub fn start_time(pid: i32) -> Option<u64> {
+    Stat::read(pid).map(|stat| stat.start)
+}
+
+/// What `/proc/PID/stat` says (proc_pid_stat(5)).
 struct Stat {
     name: Vec<u8>,
     parent: i32,
     /// The kernel's `PF_` flags.
     flags: u32,
+    /// In clock ticks since the machine was started.
+    start: u64,
 }
 
 impl Stat {
@@ -227,7 +235,9 @@ impl Stat {
         let rest = std::str::from_utf8(&text[close + 1..]).ok()?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let name = text.get(open + 1..close)?.to_vec();
-        Some(Self { name, parent: fields.get(1)?.parse().ok()?, flags: fields.get(6)?.parse().ok()? })
+        let parent = fields.get(1)?.parse().ok()?;
+        let (flags, start) = (fields.get(6)?.parse().ok()?, fields.get(19)?.parse().ok()?);
+        Some(Self { name, parent, flags, start })
     }
 }
 

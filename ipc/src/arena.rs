@@ -1,0 +1,258 @@
+//! The memory that all processes of a family share: one sparse memory file, made by the root, mapped by whoever first needs it.
+//!
+//! States, in each process:
+//!
+//! ```text
+//! the file     none -> made (the root, before its first start) or given (a child, by a step of its start)
+//! the map      none -> mapped, for good, when something of the arena is first used
+//! the process  outside -> joining -> inside: it has a slot and a keeper; needed by whoever acquires anything
+//! ```
+//!
+//! A copy by fork has file and map, and is outside again: its id lies in a word that the kernel wipes in copies. So it joins
+//! when it first needs to, as any other process.
+//!
+//! `mailbox/README.md` has the layout, the rules, and what a death leaves at each point.
+
+pub(crate) mod cell;
+mod layout;
+#[cfg(test)]
+mod tests;
+
+use crate::atomic::{AtomicU32, Ordering};
+use crate::authkey::random_bytes;
+use crate::gate;
+use crate::liveness::{self, Identity, Keeper, ProcessId, Table};
+use crate::shm::Region;
+use crate::sync::lock::Lock;
+use crate::sync::{ALL, Futex};
+use crate::sys::futex;
+use crate::sys::memory::{self, Map};
+use crate::{Error, Result};
+use cell::{Cells, Kind};
+pub(crate) use layout::Header;
+use layout::Layout;
+use nix::errno::Errno;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// In the word with our id, while a thread registers this process: no process has this number.
+const JOINING: u32 = u32::MAX;
+
+/// The file of this family.
+#[derive(Debug, Clone)]
+enum File {
+    /// Not needed yet.
+    None,
+    /// As it was made here, or given to us.
+    There(Arc<OwnedFd>),
+    /// The root could not make it, for this reason, and no process of the family has one.
+    Failed(String),
+}
+
+static FILE: Mutex<File> = Mutex::new(File::None);
+
+fn file_slot() -> MutexGuard<'static, File> {
+    FILE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The file, or why there is none; in the root, it is made now. What may go better another time is an error.
+fn file() -> Result<File> {
+    let mut slot = file_slot();
+    if matches!(*slot, File::None) {
+        *slot = match make() {
+            Ok(file) => File::There(Arc::new(file)),
+            Err(error) if is_for_now(&error) => return Err(error),
+            Err(error) => File::Failed(crate::error::chain(&error)),
+        };
+    }
+    Ok(slot.clone())
+}
+
+/// Whether something has run out that may come back: descriptors, memory.
+fn is_for_now(error: &Error) -> bool {
+    let Error::Os { source, .. } = error else { return false };
+    let code = source.raw_os_error().map(Errno::from_raw);
+    matches!(code, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN))
+}
+
+fn make() -> Result<OwnedFd> {
+    let doing = |e| Error::os("make the memory that processes share", e);
+    let layout = Layout::for_this_machine().map_err(doing)?;
+    let file = memory::sparse_memory(layout.length() as u64).map_err(doing)?;
+    let id = u64::from_ne_bytes(random_bytes()?);
+    memory::write_at(file.as_fd(), 0, &Header::bytes(id, namespace()?)).map_err(doing)?;
+    Ok(file)
+}
+
+/// The PID namespace: in another one, our numbers of processes mean nothing.
+fn namespace() -> Result<u64> {
+    let file = std::fs::metadata("/proc/self/ns/pid");
+    file.map(|file| file.ino()).map_err(|e| Error::os("look up the PID namespace of this process", e))
+}
+
+/// Makes the file, if that has not been tried before.
+///
+/// # Errors
+///
+/// No descriptor or no memory left.
+pub(crate) fn make_sure() -> Result<()> {
+    file().map(drop)
+}
+
+/// What a child is given: the file, or the reason why there is none.
+pub(crate) fn offer() -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+    match file()? {
+        File::There(file) => {
+            let copy = file.try_clone().map_err(|e| Error::os("duplicate a descriptor", e))?;
+            Ok((Vec::new(), vec![copy]))
+        }
+        File::Failed(reason) => Ok((reason.into_bytes(), Vec::new())),
+        File::None => Ok((Vec::new(), Vec::new())),
+    }
+}
+
+/// Takes over what the parent gave.
+pub(crate) fn adopt(reason: &[u8], files: Vec<OwnedFd>) {
+    let given = files.into_iter().next().map(|file| File::There(Arc::new(file)));
+    *file_slot() = given.unwrap_or_else(|| File::Failed(String::from_utf8_lossy(reason).into_owned()));
+}
+
+/// The arena, mapped.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    region: Region,
+    layout: Layout,
+    table: Table,
+    cells: Cells,
+    /// Tells handles of this family from those of others.
+    id: u64,
+    namespace: u64,
+    /// Our [`ProcessId`], [`JOINING`], or 0 while we are outside, and in every new copy of us.
+    own: &'static AtomicU32,
+}
+
+static ARENA: OnceLock<Arena> = OnceLock::new();
+
+/// A copy by fork will have a handle of everything of which this process has one, and nobody counts those.
+pub(crate) fn share_before_fork() {
+    if let Some((arena, own)) = ARENA.get().and_then(|arena| Some((arena, arena.inside()?))) {
+        arena.cells.share_all(own);
+    }
+}
+
+/// The arena of this family, mapped now if it was not before.
+pub(crate) fn arena() -> Result<&'static Arena> {
+    static MAPPING: Mutex<()> = Mutex::new(());
+    if let Some(arena) = ARENA.get() {
+        return Ok(arena);
+    }
+    let _passage = gate::enter("mapping the memory that processes share");
+    let _one_at_a_time = MAPPING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(arena) = ARENA.get() {
+        return Ok(arena);
+    }
+    let arena = match file()? {
+        File::There(file) => Arena::map(&file)?,
+        File::Failed(reason) => return Err(Error::NoSharedMemory { reason }),
+        File::None => return Err(Error::NoSharedMemory { reason: "it was not made".to_owned() }),
+    };
+    Ok(ARENA.get_or_init(|| arena))
+}
+
+impl Arena {
+    fn map(file: &OwnedFd) -> Result<Self> {
+        let doing = |e| Error::os("map the memory that processes share (is RLIMIT_AS low?)", e);
+        let region = Region::new(Map::new(file.as_fd()).map_err(doing)?);
+        let malformed = Error::Malformed { what: "shared memory" };
+        let parts = Layout::of(region.length()).and_then(|layout| {
+            let header = layout.header(&region)?;
+            Some((layout, header, layout.table(&region)?, layout.cells(&region)?))
+        });
+        let Some((layout, header, table, cells)) = parts else { return Err(malformed) };
+        let (id, namespace) = header.family().ok_or(malformed)?;
+        let own = memory::word_per_process().map_err(doing)?;
+        Ok(Self { region, layout, table, cells, id, namespace, own })
+    }
+
+    /// Tells this arena from that of any other family.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The cells of objects.
+    pub(crate) fn cells(&self) -> &Cells {
+        &self.cells
+    }
+
+    /// The lock in a cell.
+    pub(crate) fn lock(&self, index: u32) -> Option<&'static Lock> {
+        self.region.view(self.layout.body_of(index)?)
+    }
+
+    /// This process, which joins if it is outside.
+    #[inline]
+    pub(crate) fn own(&self) -> Result<ProcessId> {
+        match self.inside() {
+            Some(own) => Ok(own),
+            None => self.join(),
+        }
+    }
+
+    /// This process, if it has joined.
+    #[inline]
+    pub(crate) fn inside(&self) -> Option<ProcessId> {
+        // Acquire pairs with the Release in `join`: our keeper runs.
+        ProcessId::from_own(self.own.load(Ordering::Acquire))
+    }
+
+    #[cold]
+    fn join(&self) -> Result<ProcessId> {
+        loop {
+            match self.own.compare_exchange(0, JOINING, Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => {
+                    let joined = {
+                        let _passage = gate::enter("beginning to use the memory that processes share");
+                        self.register()
+                    };
+                    let bits = joined.as_ref().map_or(0, |own| own.bits());
+                    self.own.store(bits, Ordering::Release);
+                    futex::wake(self.own, ALL);
+                    return joined;
+                }
+                Err(JOINING) => {
+                    let _ = futex::wait(self.own, JOINING, None);
+                }
+                Err(bits) => {
+                    return ProcessId::from_bits(bits).ok_or(Error::Malformed { what: "process id" });
+                }
+            }
+        }
+    }
+
+    fn register(&self) -> Result<ProcessId> {
+        if namespace()? != self.namespace {
+            let reason = "this process is in another PID namespace than the first one of its family";
+            return Err(Error::NoSharedMemory { reason: reason.to_owned() });
+        }
+        if !futex::has_wait_any() {
+            let reason = "the kernel has no futex_waitv: it must be Linux 5.16 or later";
+            return Err(Error::NoSharedMemory { reason: reason.to_owned() });
+        }
+        let identity = Identity::own()?;
+        let own =
+            self.table.claim(identity).ok_or(Error::TooManyProcesses { limit: liveness::MOST_PROCESSES })?;
+        let (region, layout, cells) = (self.region, self.layout, self.cells);
+        let sweep = move |gone| {
+            cells.sweep(gone, own, |index, kind| match kind {
+                Kind::Lock => {
+                    let lock = layout.body_of(index).and_then(|at| region.view::<Lock>(at));
+                    lock.into_iter().for_each(|lock| lock.abandon(gone, &Futex));
+                }
+            });
+        };
+        let keeper = Keeper { table: self.table, own, sweep, presence: liveness::presence_of };
+        keeper.start().inspect_err(|_| self.table.withdraw(own))?;
+        Ok(own)
+    }
+}

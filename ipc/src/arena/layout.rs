@@ -1,0 +1,115 @@
+//! What lies where in an arena.
+//!
+//! All parts but the first grow with the arena, so a small one (RLIMIT_AS, RLIMIT_FSIZE) works like a large one.
+
+use super::cell::{Cell, Cells};
+use crate::atomic::{AtomicU64, Ordering};
+use crate::liveness::{self, MOST_PROCESSES, Slot, Table};
+use crate::shm::Region;
+use crate::sys::memory::{address_limit, file_size_limit};
+use std::io;
+
+/// Length of an arena where nothing forbids it: addresses, not memory.
+const LENGTH: usize = 64 << 30;
+
+/// The smallest that is of use.
+const LEAST: usize = 4 << 20;
+
+/// Arenas end at a multiple of this.
+const GRAIN: usize = 256 << 10;
+
+/// The process table.
+const TABLE: usize = 64 << 10;
+
+/// The cells: one byte in a thousand of the arena.
+const CELLS: usize = 1 << 20;
+const BYTES_PER_CELL_BYTE: usize = 1024;
+
+/// "processn", so that nobody takes anything else for an arena.
+const MAGIC: u64 = u64::from_be_bytes(*b"processn");
+
+/// The first words of an arena. Written before anybody else has it, and never again, but for those that hold counts.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Header {
+    magic: AtomicU64,
+    /// Random: handles of another family are told by it.
+    id: AtomicU64,
+    /// Inode of the PID namespace of the root.
+    namespace: AtomicU64,
+    /// Words of the process table.
+    processes: liveness::Header,
+    /// Words of the cells.
+    cells: super::cell::Header,
+}
+
+impl Header {
+    /// The header of a new arena.
+    pub(super) fn bytes(id: u64, namespace: u64) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        for (to, word) in bytes.chunks_exact_mut(8).zip([MAGIC, id, namespace]) {
+            to.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// Id and namespace; `None`: this is no arena.
+    pub(super) fn family(&self) -> Option<(u64, u64)> {
+        let read = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        (read(&self.magic) == MAGIC).then(|| (read(&self.id), read(&self.namespace)))
+    }
+}
+
+/// Where things are in an arena of some length.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    length: usize,
+}
+
+impl Layout {
+    /// For an arena of `length` bytes.
+    pub(super) fn of(length: usize) -> Option<Self> {
+        (length >= LEAST && length.is_multiple_of(GRAIN)).then_some(Self { length })
+    }
+
+    /// For as large an arena as this process may have. Other mappings need addresses too.
+    pub(super) fn for_this_machine() -> io::Result<Self> {
+        let fits = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+        let length = LENGTH.min(fits(file_size_limit()?)).min(fits(address_limit()? / 4));
+        Self::of(length / GRAIN * GRAIN).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::OutOfMemory, format!("limits leave {length} bytes, too few"))
+        })
+    }
+
+    pub(super) fn length(self) -> usize {
+        self.length
+    }
+
+    pub(super) fn header(self, region: &Region) -> Option<&'static Header> {
+        region.view(0)
+    }
+
+    pub(super) fn table(self, region: &Region) -> Option<Table> {
+        let slots = region.views::<Slot>(TABLE, MOST_PROCESSES + 1)?;
+        Some(Table::new(&self.header(region)?.processes, slots))
+    }
+
+    pub(super) fn cells(self, region: &Region) -> Option<Cells> {
+        let cells = region.views::<Cell>(CELLS, self.count_of_cells())?;
+        Some(Cells::new(&self.header(region)?.cells, cells))
+    }
+
+    fn count_of_cells(self) -> usize {
+        self.length / BYTES_PER_CELL_BYTE / size_of::<Cell>()
+    }
+
+    /// Where the object in a cell is.
+    pub(super) fn body_of(self, index: u32) -> Option<usize> {
+        let index = usize::try_from(index).ok().filter(|index| *index < self.count_of_cells())?;
+        Some(CELLS + index * size_of::<Cell>() + Cell::BODY)
+    }
+}
+
+const _: () = assert!(size_of::<Header>() <= TABLE);
+const _: () = assert!(TABLE + (MOST_PROCESSES + 1) * size_of::<Slot>() <= CELLS);
+const _: () = assert!(CELLS + LEAST / BYTES_PER_CELL_BYTE <= LEAST);

@@ -1,0 +1,145 @@
+//! The table of the processes that use an arena: a slot for each.
+//!
+//! A slot's holder is one word with pid, start time and generation, so claiming it is one store that says who has it, and
+//! releasing it is one store that also makes every id of the old holder nobody's. A process that is killed at any point in
+//! between leaves a holder that is seen to be gone.
+
+use super::id::{GENERATION_BITS, SLOTS};
+use super::presence::START_BITS;
+use super::{Identity, ProcessId};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::ALL;
+use crate::sys::futex;
+
+const PID_BITS: u32 = 22;
+const _: () = assert!(PID_BITS + START_BITS + GENERATION_BITS == 64);
+
+/// The words before the slots.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Header {
+    /// Changes whenever there is something new to watch, or less. Keepers sleep on it.
+    roster: AtomicU32,
+    /// Slots from here on have never been used. A hint that only grows, and is raised before a claim.
+    high: AtomicU32,
+}
+
+/// A process. On a cache line of its own.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// `start 24 | generation 18 | pid 22`; pid 0: free. Changed by CAS: by who claims it, and by who has swept.
+    holder: AtomicU64,
+    /// What the kernel marks: the keeper's thread id; see [`futex::mark_at_end`].
+    pub(super) live: AtomicU32,
+}
+
+/// Who has a slot, as its word says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) id: ProcessId,
+    pub(super) identity: Identity,
+    word: u64,
+}
+
+fn word(identity: Identity, generation: u32) -> u64 {
+    let generation = u64::from(generation % (1 << GENERATION_BITS)) << PID_BITS;
+    u64::from(identity.start) << (PID_BITS + GENERATION_BITS) | generation | u64::from(identity.pid)
+}
+
+fn part(word: u64, shift: u32, bits: u32) -> u32 {
+    // Within 32 bits by the mask.
+    ((word >> shift) & ((1 << bits) - 1)) as u32
+}
+
+/// The slots of an arena.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table {
+    header: &'static Header,
+    slots: &'static [Slot],
+}
+
+impl Table {
+    /// The table made of these.
+    pub(crate) fn new(header: &'static Header, slots: &'static [Slot]) -> Self {
+        let count = slots.len().min(SLOTS as usize);
+        Self { header, slots: slots.get(..count).unwrap_or_default() }
+    }
+
+    /// Takes a slot for the process `identity`, which is this one. `None`: all are taken.
+    pub(crate) fn claim(&self, identity: Identity) -> Option<ProcessId> {
+        let claimed = self.claim_first(identity);
+        // Until the kernel will mark our end, the others look after us.
+        self.announce();
+        claimed
+    }
+
+    fn claim_first(&self, identity: Identity) -> Option<ProcessId> {
+        (1_u32..).zip(self.slots.get(1..)?).find_map(|(number, slot)| {
+            let seen = slot.holder.load(Ordering::Relaxed);
+            if part(seen, 0, PID_BITS) != 0 {
+                return None;
+            }
+            self.header.high.fetch_max(number + 1, Ordering::Relaxed);
+            let generation = part(seen, PID_BITS, GENERATION_BITS);
+            let own = word(identity, generation);
+            // Acquire pairs with the Release of `release`: what was swept for the last holder is done.
+            slot.holder.compare_exchange(seen, own, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+            ProcessId::new(number, generation)
+        })
+    }
+
+    /// The slot of a process; `None` if the table has no such slot.
+    pub(super) fn slot(&self, id: ProcessId) -> Option<&'static Slot> {
+        self.slots.get(id.slot() as usize)
+    }
+
+    /// The process in a slot.
+    pub(super) fn holder(&self, number: u32) -> Option<Holder> {
+        let word = self.slots.get(number as usize)?.holder.load(Ordering::Acquire);
+        let pid = part(word, 0, PID_BITS);
+        let start = part(word, PID_BITS + GENERATION_BITS, START_BITS);
+        let id = ProcessId::new(number, part(word, PID_BITS, GENERATION_BITS))?;
+        (pid != 0).then_some(Holder { id, identity: Identity { pid, start }, word })
+    }
+
+    /// All slots that may be taken, beginning behind `number` and going round to the one before it.
+    pub(super) fn after(&self, number: u32) -> impl Iterator<Item = u32> + use<> {
+        let count = u32::try_from(self.slots.len()).unwrap_or(SLOTS);
+        let high = self.header.high.load(Ordering::Acquire).min(count);
+        (number + 1..high).chain(1..number.min(high))
+    }
+
+    /// Frees the slot of a process that is gone and swept, or of this one before its keeper runs. Whoever comes second does
+    /// nothing.
+    pub(super) fn release(&self, holder: &Holder) {
+        let Some(slot) = self.slot(holder.id) else { return };
+        let mark = slot.live.load(Ordering::Relaxed);
+        if futex::unmarked(mark).is_none() {
+            // Failing means that somebody else has released it, and perhaps a new holder is alive.
+            let _ = slot.live.compare_exchange(mark, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        let free = word(Identity { pid: 0, start: 0 }, holder.id.generation().wrapping_add(1));
+        if slot.holder.compare_exchange(holder.word, free, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.announce();
+        }
+    }
+
+    /// Gives this process's slot back, when it could not start its keeper.
+    pub(crate) fn withdraw(&self, own: ProcessId) {
+        if let Some(holder) = self.holder(own.slot()).filter(|holder| holder.id == own) {
+            self.release(&holder);
+        }
+    }
+
+    /// The word on which keepers sleep, and its value.
+    pub(super) fn roster(&self) -> (&'static AtomicU32, u32) {
+        (&self.header.roster, self.header.roster.load(Ordering::Acquire))
+    }
+
+    /// Wakes all keepers, which then look who is there.
+    pub(super) fn announce(&self) {
+        self.header.roster.fetch_add(1, Ordering::Release);
+        futex::wake(&self.header.roster, ALL);
+    }
+}

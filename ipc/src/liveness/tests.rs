@@ -1,0 +1,365 @@
+//! Processes that die, seen by the others. Each test runs its own binary again for the other processes, which get the arena
+//! as their standard input and play the part that their environment names.
+
+use super::ProcessId;
+use super::keeper::{Keeper, Marked, presence};
+use super::presence::{Identity, Presence};
+use super::table::{Header, Slot, Table};
+use crate::atomic::{AtomicU32, Ordering};
+use crate::shm::Region;
+use crate::sync::Futex;
+use crate::sync::lock::{Acquired, Lock};
+use crate::sys::memory::{Map, give_memory_back, memory_taken, sparse_memory};
+use crate::sys::process::start_time;
+use nix::sys::signal::Signal;
+use std::io::stdin;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PART: &str = "PROCESSION_TEST_PART";
+
+/// For what should have come long ago: a hang becomes a failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where things are in the arena of these tests.
+const SLOTS: usize = 4096;
+const LOCKS: usize = 1 << 20;
+const READY: usize = 2 << 20;
+const BYTES: usize = 4 << 20;
+
+/// What a dying process has still to store, and the part of it that the next holder writes.
+const READ: usize = 512 << 20;
+const LAST: usize = 64 << 20;
+
+/// The arena, seen by one process.
+struct World {
+    file: OwnedFd,
+    region: Region,
+    table: Table,
+    own: ProcessId,
+}
+
+impl World {
+    fn map(file: OwnedFd) -> (OwnedFd, Region, Table) {
+        let region = Region::new(Map::new(file.as_fd()).unwrap());
+        let slots = region.views::<Slot>(SLOTS, 512).unwrap();
+        (file, region, Table::new(region.view::<Header>(0).unwrap(), slots))
+    }
+
+    fn join(file: OwnedFd, presence: fn(Identity, Marked) -> Presence) -> Self {
+        let (file, region, table) = Self::map(file);
+        let own = table.claim(Identity::own().unwrap()).unwrap();
+        let sweep = move |gone| locks(region).iter().for_each(|lock| lock.abandon(gone, &Futex));
+        Keeper { table, own, sweep, presence }.start().unwrap();
+        Self { file, region, table, own }
+    }
+
+    /// In the process that runs the test.
+    fn new() -> Self {
+        Self::join(sparse_memory((BYTES + READ) as u64).unwrap(), presence)
+    }
+
+    fn lock(&self, number: usize) -> &'static Lock {
+        &locks(self.region)[number]
+    }
+
+    fn acquire(&self, number: usize) -> Acquired {
+        self.lock(number).acquire(self.own, &Futex, Some(Instant::now() + PATIENCE)).unwrap()
+    }
+
+    fn ready(&self) -> &'static AtomicU32 {
+        self.region.view(READY).unwrap()
+    }
+
+    /// Starts a process that plays a part of `test`.
+    fn start(&self, test: &str, part: &str) -> Child {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("liveness::tests::{test}"), "--nocapture"])
+            .env(PART, part)
+            .stdin(Stdio::from(self.file.try_clone().unwrap()))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    /// In a process that was started: says that all is prepared, and stays until it is killed.
+    fn stay(&self) -> ! {
+        self.ready().fetch_add(1, Ordering::Release);
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+fn locks(region: Region) -> &'static [Lock] {
+    region.views(LOCKS, 256).unwrap()
+}
+
+/// The part that this process plays, if it was started for one. It does not outlive the test.
+fn part() -> Option<(String, OwnedFd)> {
+    let part = std::env::var(PART).ok()?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).unwrap();
+    Some((part, stdin().as_fd().try_clone_to_owned().unwrap()))
+}
+
+fn join(file: OwnedFd) -> World {
+    World::join(file, presence)
+}
+
+#[track_caller]
+fn until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it has not come true");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_lock_of_a_process_that_ends_is_taken_over() {
+    if let Some((part, file)) = part() {
+        let world = join(file);
+        assert_eq!(world.acquire(0), Acquired::Released);
+        match part.as_str() {
+            "killed" => world.stay(),
+            "aborts" => std::process::abort(),
+            "returns" => return,
+            other => panic!("no part `{other}`"),
+        }
+    }
+    let world = World::new();
+    for part in ["killed", "aborts", "returns"] {
+        let mut child = world.start("a_lock_of_a_process_that_ends_is_taken_over", part);
+        until(|| world.lock(0).holder().is_some());
+        let holder = world.lock(0).holder().unwrap();
+        if part == "killed" {
+            child.kill().unwrap();
+        }
+        assert_eq!(world.acquire(0), Acquired::TakenOver(holder), "{part}");
+        assert_eq!(world.lock(0).release(&Futex), Ok(()));
+        until(|| world.table.holder(holder.slot()).is_none());
+        child.wait().unwrap();
+    }
+}
+
+/// A zombie has stopped storing: whoever forgets to reap it keeps nobody waiting.
+#[test]
+fn the_dead_need_not_be_reaped() {
+    if let Some((_, file)) = part() {
+        let world = join(file);
+        world.acquire(7);
+        world.stay()
+    }
+    let world = World::new();
+    let mut child = world.start("the_dead_need_not_be_reaped", "holder");
+    until(|| world.ready().load(Ordering::Acquire) == 1);
+    child.kill().unwrap();
+    assert!(matches!(world.acquire(7), Acquired::TakenOver(_)));
+    child.wait().unwrap();
+}
+
+/// More than one keeper can watch, all killed at once, each with a lock in its hands.
+#[test]
+fn many_that_die_at_once_are_all_swept_for() {
+    const MANY: usize = 150;
+    if let Some((part, file)) = part() {
+        let world = join(file);
+        world.acquire(part.parse().unwrap());
+        world.stay()
+    }
+    let world = World::new();
+    let test = "many_that_die_at_once_are_all_swept_for";
+    let mut children: Vec<_> = (0..MANY).map(|number| world.start(test, &number.to_string())).collect();
+    until(|| world.ready().load(Ordering::Acquire) as usize == MANY);
+    // One survives with us: so two keepers sweep.
+    let mut survivor = children.pop().unwrap();
+    children.iter_mut().for_each(|child| child.kill().unwrap());
+    for number in 0..MANY - 1 {
+        assert!(matches!(world.acquire(number), Acquired::TakenOver(_)), "{number}");
+    }
+    let taken = || world.table.after(0).filter(|number| world.table.holder(*number).is_some()).count();
+    until(|| taken() == 2);
+    assert!(world.lock(MANY - 1).try_acquire(world.own).is_none(), "its holder is alive");
+    survivor.kill().unwrap();
+    for mut child in children.into_iter().chain([survivor]) {
+        child.wait().unwrap();
+    }
+    until(|| taken() == 1);
+}
+
+/// Killed in the middle of registering: it has claimed a slot, and nothing is there to be marked.
+#[test]
+fn a_slot_whose_holder_never_had_a_keeper_is_freed() {
+    if let Some((_, file)) = part() {
+        let (_file, region, table) = World::map(file);
+        table.claim(Identity::own().unwrap()).unwrap();
+        region.view::<AtomicU32>(READY).unwrap().fetch_add(1, Ordering::Release);
+        loop {
+            std::thread::park();
+        }
+    }
+    let world = World::new();
+    let mut child = world.start("a_slot_whose_holder_never_had_a_keeper_is_freed", "claims");
+    until(|| world.ready().load(Ordering::Acquire) == 1);
+    let number = world.own.slot() + 1;
+    let claimed = world.table.holder(number).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    world.table.announce();
+    until(|| world.table.holder(number).is_none());
+    let id = world.table.claim(Identity::own().unwrap()).unwrap();
+    assert_eq!((id.slot(), id.generation()), (number, claimed.id.generation() + 1));
+    world.table.withdraw(id);
+}
+
+/// Acquires, changes two words that should agree, and releases, for ever. Who takes over makes them agree again.
+fn change_two_words(world: &World) -> ! {
+    let [first, second, wrong] = two_words(world);
+    world.ready().fetch_add(1, Ordering::Release);
+    loop {
+        let acquired = world.acquire(0);
+        if acquired != Acquired::Released {
+            second.store(first.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let number = first.load(Ordering::Relaxed);
+        if second.load(Ordering::Relaxed) != number {
+            wrong.fetch_add(1, Ordering::Relaxed);
+        }
+        first.store(number.wrapping_add(1), Ordering::Relaxed);
+        second.store(number.wrapping_add(1), Ordering::Relaxed);
+        // Another one may have marked it only if we were gone.
+        if world.lock(0).holder() != Some(world.own) || world.lock(0).release(&Futex).is_err() {
+            wrong.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn two_words(world: &World) -> [&'static AtomicU32; 3] {
+    [64, 128, 192].map(|offset| world.region.view(READY + offset).unwrap())
+}
+
+/// Holders and waiters, killed at random moments: the others go on, one at a time, and are told.
+#[test]
+fn random_kills_stop_nobody_and_let_no_two_in() {
+    const KILLS: usize = 60;
+    const WORKERS: usize = 3;
+    if let Some((_, file)) = part() {
+        change_two_words(&join(file))
+    }
+    let world = World::new();
+    let test = "random_kills_stop_nobody_and_let_no_two_in";
+    let [first, second, wrong] = two_words(&world);
+    let mut workers: Vec<_> = (0..WORKERS).map(|_| world.start(test, "works")).collect();
+    for kill in 0..KILLS {
+        until(|| world.ready().load(Ordering::Acquire) as usize >= WORKERS + kill);
+        let before = first.load(Ordering::Relaxed);
+        until(|| first.load(Ordering::Relaxed) != before);
+        let victim = &mut workers[kill % WORKERS];
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        *victim = world.start(test, "works");
+    }
+    for worker in &mut workers {
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+    }
+    let acquired = world.acquire(0);
+    let is_whole = first.load(Ordering::Relaxed) == second.load(Ordering::Relaxed);
+    assert!(is_whole || acquired != Acquired::Released, "half a change, and nobody is told");
+    assert_eq!(wrong.load(Ordering::Relaxed), 0);
+    // The last one may have been killed between claiming its slot and telling so.
+    world.table.announce();
+    until(|| world.table.after(0).filter(|number| world.table.holder(*number).is_some()).count() == 1);
+}
+
+/// Kills a process inside a system call that stores into the arena. The next holder of its lock writes where the system call
+/// has not been yet. Whether what it wrote is still there in the end.
+fn next_holder_is_left_alone(test: &str, presence: fn(Identity, Marked) -> Presence) -> bool {
+    let world = World::join(sparse_memory((BYTES + READ) as u64).unwrap(), presence);
+    let mut child = world.start(test, "reads");
+    until(|| world.ready().load(Ordering::Acquire) == 1);
+    let before = memory_taken(world.file.as_fd()).unwrap();
+    until(|| memory_taken(world.file.as_fd()).unwrap() > before + (1 << 20));
+    child.kill().unwrap();
+    assert!(matches!(world.acquire(0), Acquired::TakenOver(_)));
+    let ours = vec![0x55; 1 << 20];
+    let places = (BYTES + READ - LAST..BYTES + READ).step_by(ours.len());
+    places.clone().for_each(|at| world.region.write(at, &ours).unwrap());
+    child.wait().unwrap();
+    let mut there = vec![0; ours.len()];
+    let is_intact = places.into_iter().all(|at| {
+        world.region.read(at, &mut there).unwrap();
+        there == ours
+    });
+    give_memory_back(world.file.as_fd(), BYTES as u64, READ as u64).unwrap();
+    is_intact
+}
+
+/// Acquires, and reads 512 MiB of zeros into the arena by one call.
+fn read_in_one_call(file: OwnedFd) -> ! {
+    let world = join(file);
+    world.acquire(0);
+    let zeros = sparse_memory(READ as u64).unwrap();
+    world.ready().fetch_add(1, Ordering::Release);
+    world.region.fill_from(zeros.as_fd(), BYTES, READ);
+    world.stay()
+}
+
+/// Dying is not dead.
+#[test]
+fn what_the_dying_store_is_stored_before_anybody_takes_over() {
+    if let Some((_, file)) = part() {
+        read_in_one_call(file)
+    }
+    let test = "what_the_dying_store_is_stored_before_anybody_takes_over";
+    assert!(next_holder_is_left_alone(test, presence));
+}
+
+/// The test above is worth something: it fails where the kernel's mark is believed.
+#[test]
+fn without_the_rule_the_dying_spoil_what_the_next_holder_wrote() {
+    if let Some((_, file)) = part() {
+        read_in_one_call(file)
+    }
+    let test = "without_the_rule_the_dying_spoil_what_the_next_holder_wrote";
+    let believes_the_mark = |identity: Identity, mark: Marked| {
+        if mark.0 { Presence::Gone } else { identity.presence() }
+    };
+    let is_spoiled = |_| !next_holder_is_left_alone(test, believes_the_mark);
+    assert!((0..10).any(is_spoiled), "not once in ten times");
+}
+
+#[test]
+fn a_process_is_gone_when_its_number_is_another_ones() {
+    let own = Identity::own().unwrap();
+    assert!(matches!(own.presence(), Presence::Here(_)));
+    let another = Identity { start: own.start ^ 1, ..own };
+    assert!(matches!(another.presence(), Presence::Gone));
+    let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let start = start_time(child.id().cast_signed()).unwrap();
+    let identity = Identity { pid: child.id(), start: (start & 0xFF_FFFF) as u32 };
+    assert!(matches!(identity.presence(), Presence::Here(_)));
+    drop(child.stdin.take());
+    until(|| matches!(identity.presence(), Presence::Gone));
+    child.wait().unwrap();
+    assert!(matches!(identity.presence(), Presence::Gone));
+}
+
+#[test]
+fn slots_are_claimed_once_and_never_with_an_old_id() {
+    let file = sparse_memory(BYTES as u64).unwrap();
+    let (_file, region, _) = World::map(file);
+    let table = Table::new(region.view(0).unwrap(), region.views(SLOTS, 4).unwrap());
+    let own = Identity::own().unwrap();
+    let ids: Vec<_> = std::iter::from_fn(|| table.claim(own)).collect();
+    assert_eq!(ids.iter().map(|id| id.slot()).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(table.after(1).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(table.after(2).collect::<Vec<_>>(), [3, 1]);
+    let old = table.holder(2).unwrap();
+    table.release(&old);
+    let new = table.claim(own).unwrap();
+    assert_eq!((new.slot(), new.generation()), (2, old.id.generation() + 1));
+    table.release(&old);
+    assert_eq!(table.holder(2).unwrap().id, new, "who sweeps twice frees once");
+}
