@@ -271,6 +271,17 @@ pub enum ErrorKind {
         what: &'static str,
     },
 
+    /// A lock was released that nobody held.
+    #[error("{}", IpcError::NotHeld)]
+    NotHeld,
+
+    /// This process cannot use the memory that its family shares.
+    #[error("the memory that processes share cannot be used: {reason}")]
+    NoSharedMemory {
+        /// Why not, and what to do.
+        reason: String,
+    },
+
     /// The time given for the operation is over.
     #[error("{what} did not happen within {after:?}")]
     TimedOut {

@@ -20,6 +20,7 @@
 //! - [`Pool`] keeps worker processes that call functions again and again.
 //! - [`ActorProcess`] hosts a value of yours in a process of its own; [`macro@actor`] makes its methods callable from others.
 //! - [`Supervisor`] keeps processes running: it starts them again when they end, with OTP's strategies and limits.
+//! - [`Lock`] keeps processes from doing something at the same time, and survives whoever holds it.
 //! - [`pipe`] connects two processes; a [`Connection`] may be an argument, or be sent over another one.
 //! - [`Error`] says which process, pid and task it was, and [`ErrorKind`] what happened to it.
 //!
@@ -33,7 +34,7 @@
 //!
 //! # Linux only, for now
 //!
-//! The library uses pidfds, `clone` and Unix sockets of Linux 5.4 or later.
+//! The library uses pidfds, `clone` and Unix sockets of Linux 5.4 or later; a [`Lock`] needs 5.16.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
@@ -55,6 +56,7 @@ mod process;
 mod progress;
 mod repr;
 mod supervisor;
+mod sync;
 
 pub use actor::{ActorBuilder, ActorProcess, Call, CallError, NoError};
 pub use authkey::{AuthKey, authkey, set_authkey};
@@ -74,6 +76,7 @@ pub use supervisor::{
     AutoShutdown, ChildCounts, ChildInfo, ChildKind, ChildSpec, ChildState, Restart, Shutdown, Strategy,
     Supervisor, SupervisorBuilder,
 };
+pub use sync::{Lock, LockGuard};
 
 pub use procession_actors::actor::{Actor, Proxy};
 pub use procession_ipc::child::ExitStatus;

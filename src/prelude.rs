@@ -2,7 +2,7 @@
 
 pub use crate::{
     ActorProcess, AsyncResult, AutoShutdown, Call, CallError, ChildSpec, Connection, Context, Error,
-    ErrorKind, ExitStatus, Orphan, Pool, Process, Restart, Shutdown, StartMethod, Strategy, Supervisor,
+    ErrorKind, ExitStatus, Lock, Orphan, Pool, Process, Restart, Shutdown, StartMethod, Strategy, Supervisor,
     active_children, all_start_methods, cpu_count, current_process, parent_process, pipe, set_start_method,
     start_method,
 };

@@ -58,6 +58,8 @@ fn kind_of(error: &IpcError) -> ErrorKind {
         IpcError::ForeignChild { name, creator } => {
             ErrorKind::ForeignChild { name: name.clone(), creator: *creator }
         }
+        IpcError::NotHeld => ErrorKind::NotHeld,
+        IpcError::NoSharedMemory { reason } => ErrorKind::NoSharedMemory { reason: reason.clone() },
         IpcError::Disconnected => ErrorKind::Disconnected,
         IpcError::EmptyKey => ErrorKind::EmptyKey,
         IpcError::NotAuthenticated => ErrorKind::NotAuthenticated,

@@ -41,6 +41,7 @@ mod fork_programs;
 mod growth;
 mod hygiene;
 mod library;
+mod lock;
 mod logging;
 mod odd_parents;
 mod odd_uses;
