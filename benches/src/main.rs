@@ -14,6 +14,7 @@ mod recovery;
 mod report;
 mod start;
 mod statistics;
+mod sync;
 
 use args::{Command, Options};
 use harness::{Figure, Measured, Result};
@@ -30,6 +31,7 @@ const GROUPS: &[Group] = &[
     Group { name: "start", figures: start::FIGURES },
     Group { name: "pool", figures: pool::FIGURES },
     Group { name: "manager", figures: manager::FIGURES },
+    Group { name: "sync", figures: sync::FIGURES },
 ];
 
 /// The command line could not be understood.

@@ -157,6 +157,65 @@ class Calls:
         self.manager.shutdown()
 
 
+class LockAlone:
+    """Nanoseconds of acquire and release by one process."""
+
+    def __init__(self):
+        self.lock = multiprocessing.Lock()
+
+    def run(self, n):
+        begin = time.perf_counter()
+        pairs(self.lock, n)
+        seconds = time.perf_counter() - begin
+        check(self.lock.acquire(False), True)
+        self.lock.release()
+        return seconds * 1e9 / n
+
+    def end(self):
+        pass
+
+
+class LockContended:
+    """Nanoseconds of acquire and release by two processes at the same time: time of all, by number of all."""
+
+    def __init__(self):
+        self.lock = multiprocessing.Lock()
+        self.other, there = multiprocessing.Pipe()
+        self.process = multiprocessing.Process(target=compete, args=(self.lock, there, self.other))
+        self.process.start()
+        there.close()
+
+    def run(self, n):
+        begin = time.perf_counter()
+        self.other.send(n)
+        pairs(self.lock, n)
+        check(self.other.recv(), n)
+        return (time.perf_counter() - begin) * 1e9 / (2 * n)
+
+    def end(self):
+        self.other.close()
+        self.process.join()
+
+
+def pairs(lock, n):
+    acquire, release = lock.acquire, lock.release
+    for _ in range(n):
+        acquire()
+        release()
+
+
+def compete(lock, there, other):
+    """Does so many pairs whenever it is told to, until the other end is closed."""
+    other.close()
+    try:
+        while True:
+            n = there.recv()
+            pairs(lock, n)
+            there.send(n)
+    except EOFError:
+        pass
+
+
 FIGURES = {
     "start.fork.total": lambda: Start("fork"),
     "start.forkserver.total": lambda: Start("forkserver"),
@@ -164,6 +223,8 @@ FIGURES = {
     "start.default.total.0": lambda: Start("fork"),
     "start.default.total.500": lambda: Start("fork", heap=500),
     "start.child_pss": lambda: ChildPss("forkserver"),
+    "sync.lock.alone": LockAlone,
+    "sync.lock.contended": LockContended,
     "pool.apply": lambda: Pool(apply),
     "pool.apply_async": lambda: Pool(apply_async),
     "pool.map_chunk1": lambda: Pool(map_chunk1),
