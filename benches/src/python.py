@@ -198,10 +198,9 @@ class LockContended:
 
 
 def pairs(lock, n):
-    acquire, release = lock.acquire, lock.release
     for _ in range(n):
-        acquire()
-        release()
+        lock.acquire()
+        lock.release()
 
 
 def compete(lock, there, other):

@@ -11,7 +11,7 @@ pub(crate) const FIGURES: &[Figure] = &[
         name: "sync.lock.alone",
         unit: "ns",
         better: Better::Lower,
-        workload: "acquire and release, 1 process; we: N = 5M, python: N = 500k",
+        workload: "acquire() and release(), 1 process; we: N = 5M, python: N = 500k",
         contest: Contest::Against {
             ours: || Ok(alone(Lock::new()?)),
             n: 5_000_000,
@@ -24,7 +24,7 @@ pub(crate) const FIGURES: &[Figure] = &[
         name: "sync.lock.contended",
         unit: "ns",
         better: Better::Lower,
-        workload: "acquire and release by 2 processes at the same time, time of all / number of all; \
+        workload: "acquire() and release() by 2 processes at the same time, time of all / number of all; \
                    we: N = 2M each, python: N = 200k each",
         contest: Contest::Against {
             ours: || Contended::new().map(Contended::side),

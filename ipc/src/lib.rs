@@ -35,7 +35,7 @@ pub mod log;
 mod mailbox;
 pub mod parent;
 pub mod rendezvous;
-#[cfg(not(all(test, loom)))]
+#[cfg_attr(all(test, loom), path = "shm/model.rs")]
 mod shm;
 pub mod spin;
 pub mod start;

@@ -56,7 +56,8 @@ struct Consumers {
     lock: Lock,
     /// A hint for producers: the segment that was given back last, warm in the cache.
     spare: AtomicU32,
-    /// [`Cursor`] at the first message: the store that takes a message. Release; pairs with the Acquire of producers.
+    /// [`Cursor`] at the first message: the store that takes a message. Release, behind the journal; pairs with the Acquire of
+    /// [`Ring::len`].
     head: AtomicU64,
     /// [`Moving`]: the segment that is about to leave the chain.
     giving: AtomicU64,
@@ -175,8 +176,8 @@ impl Ring {
     ) -> Result<(), PutError> {
         let (producers, segments) = (&self.producers, actor.segments);
         let tail = Cursor::from_word(producers.tail.load(Ordering::Relaxed));
-        // Acquire: what the consumer read is read before it is overwritten.
-        let head = Cursor::from_word(self.consumers.head.load(Ordering::Acquire));
+        // Relaxed: nothing that a consumer has read is written again before its segment was given back.
+        let head = Cursor::from_word(self.consumers.head.load(Ordering::Relaxed));
         if tail.since(head) >= most {
             return Err(PutError::Full);
         }
@@ -239,7 +240,7 @@ impl Ring {
             note::<S>(&producers.taking, Moving { segment, version });
             segments.may_die();
             let used = State::used(version, actor.queue).word();
-            // Acquire pairs with the Release of `give_back`: its bytes are read no more.
+            // Acquire pairs with the Release of `give_back`: its bytes are read no more. Release: the journal comes first.
             if word.compare_exchange(seen, used, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 segments.may_die();
                 return Ok(segment);
@@ -367,7 +368,7 @@ fn give_back<S: Segments, P>(actor: &Actor<'_, S, P>, moving: Moving) {
     let used = State::used(moving.version, actor.queue).word();
     let free = State::free(moving.version + 1).word();
     // Release: whoever takes it writes after we have read. Failing means that it was done before.
-    let _ = word.compare_exchange(used, free, Ordering::AcqRel, Ordering::Relaxed);
+    let _ = word.compare_exchange(used, free, Ordering::Release, Ordering::Relaxed);
 }
 
 /// A record as its header says, checked against the segment.
