@@ -263,6 +263,7 @@ impl<T: Default> Default for PerProcess<T> {
 pub(crate) struct Closed {
     state: MutexGuard<'static, State>,
     stdio: HeldStdio,
+    is_alone: bool,
 }
 
 /// Closes the gate for a fork. The caller is outside.
@@ -281,9 +282,9 @@ pub(crate) fn close(allow_threads: bool) -> Result<Closed> {
                 Ok(Others::None) => {
                     // What C code has buffered; with strangers about, one of them may hold a stream for ever.
                     flush_c_streams();
-                    return Ok(Closed { state, stdio });
+                    return Ok(Closed { state, stdio, is_alone: true });
                 }
-                _ if allow_threads => return Ok(Closed { state, stdio }),
+                _ if allow_threads => return Ok(Closed { state, stdio, is_alone: false }),
                 Ok(others) => others.into_error(),
                 Err(error) => return Err(error),
             },
@@ -329,9 +330,14 @@ fn wait_until_empty(nudged: &mut bool, slice: Duration) -> Result<MutexGuard<'st
 }
 
 impl Closed {
+    /// Whether only threads of ours run, of which none is inside.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
     /// In the copy: this process begins. What was the parent's alone is dead, and nobody is inside.
     pub(crate) fn become_copy(self, grave: &Grave, keeps_captured: bool) {
-        let Self { mut state, stdio } = self;
+        let Self { mut state, stdio, is_alone: _ } = self;
         EPOCH.fetch_add(1, Ordering::Relaxed);
         state.inside.clear();
         state.threads.clear();

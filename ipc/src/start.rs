@@ -11,7 +11,8 @@
 //!
 //! Everything goes over one packet socket per child, the *start socket*. A packet arrives whole or not at all, and
 //! anything large travels in a sealed memory file beside it, so neither side ever waits for the other to read:
-//! `start` returns before the child runs, and a child with a big result ends without being joined.
+//! `start` returns before the child runs, and a child with a big result ends without being joined. Only the start of a
+//! copy (`fork`) is not sent: it is in the memory that is copied.
 //!
 //! Invariants:
 //! - a child gets no descriptor but its start socket and what came over it; everything of ours is close-on-exec;
@@ -53,12 +54,13 @@ pub use task::{ReplyForm, Results, TaskEntry, TaskId, item_task, read_reply, tas
 
 use crate::child::{About, Child};
 use crate::codec::Wire;
-use crate::gate::{self, Passage, PrivateFd};
+use crate::gate::{self, PrivateFd};
 use crate::{Error, Result};
 use parcel::{Kind, Parcel};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use step::Prepared;
 use target::Target;
 
 /// How long a start waits for processes to leave that were made and cannot be used.
@@ -88,7 +90,7 @@ pub struct Started {
     pub helper: Option<Arc<Child>>,
 }
 
-/// A process that has been made, is in the table of children, and waits for its start message.
+/// A process that has been made, is in the table of children, and waits for its start message if it is not a copy.
 struct Made {
     child: Arc<Child>,
     /// Our end of its start socket.
@@ -139,7 +141,13 @@ where
 ///
 /// A start method that does not work here, or no process or descriptor left.
 pub fn start_encoded(call: Encoded, plan: &Plan) -> Result<Started> {
-    start_with(call, plan, |handles, passage, enter| make_process(plan, handles, passage, enter))
+    match plan.method.unwrap_or_else(method::default) {
+        StartMethod::Fork => {
+            let Encoded { entry, args, handles } = call;
+            start_copy(plan, false, || bootstrap::call_entry(entry, Vec::leak(args), handles))
+        }
+        method => start_program(call, plan, method),
+    }
 }
 
 /// Runs a closure, which may capture, in a copy of this process: nothing but its result is turned into bytes.
@@ -152,11 +160,7 @@ where
     F: FnOnce() -> R,
     R: Wire,
 {
-    let nothing = Encoded { entry: 0, args: Vec::new(), handles: Vec::new() };
-    start_with(nothing, plan, |handles, passage, enter| {
-        let how = fork::How { allow_threads: plan.allow_threads, keeps_captured: true };
-        fork::process(handles, passage, enter, how, |socket| bootstrap::run_closure(socket, closure))
-    })
+    start_copy(plan, true, || Ok(outcome::of_call(closure)))
 }
 
 /// Enters a process that has been made, by pid and pidfd, into the table of children; once.
@@ -165,25 +169,38 @@ type Enter<'a> = dyn FnMut(i32, OwnedFd) -> Arc<Child> + 'a;
 /// What a start is to a fork that waits for it.
 const START: &str = "the start of a process";
 
-/// Prepares, makes a process, sends it the start message with these descriptors.
-fn start_with(
-    mut call: Encoded,
+/// Has a child entered, with what is kept for it as long as it lives.
+fn entering(plan: &Plan, mut kept: Vec<PrivateFd>) -> impl FnMut(i32, OwnedFd) -> Arc<Child> {
+    let Identity { name, daemon, .. } = plan.identity.clone();
+    move |pid, pidfd| {
+        let about = About { name: name.clone(), daemon, is_helper: false };
+        Child::register(pid, pidfd, about, std::mem::take(&mut kept))
+    }
+}
+
+/// Prepares, makes a copy of this process, which adopts what was prepared and makes this call.
+fn start_copy(
     plan: &Plan,
-    make: impl FnOnce(&[OwnedFd], Passage, &mut Enter<'_>) -> Result<(Made, Passage)>,
+    keeps_captured: bool,
+    call: impl FnOnce() -> Result<outcome::Outcome>,
 ) -> Result<Started> {
     let passage = gate::enter(START);
+    let Prepared { parts, handles, kept } = step::prepare(plan)?;
+    let how = fork::How { allow_threads: plan.allow_threads, keeps_captured };
+    let life = |socket| bootstrap::run_copy(socket, &parts, handles, call);
+    let (made, _passage) = fork::process(passage, &mut entering(plan, kept), how, life)?;
+    Ok(Started { child: made.child, reply: Reply::new(made.socket), helper: made.helper })
+}
+
+/// Prepares, makes a process that begins anew, sends it the start message.
+fn start_program(mut call: Encoded, plan: &Plan, method: StartMethod) -> Result<Started> {
+    let _passage = gate::enter(START);
     let prepared = step::prepare(plan)?;
     let message = bootstrap::message(call.entry, &prepared.parts, &call.args)?;
     let mut descriptors = prepared.handles;
     descriptors.append(&mut call.handles);
     let parcel = Parcel { kind: Kind::Start, bytes: message, handles: descriptors };
-    let Identity { name, daemon, .. } = &plan.identity;
-    let mut kept = prepared.kept;
-    let mut enter = |pid, pidfd| {
-        let about = About { name: name.clone(), daemon: *daemon, is_helper: false };
-        Child::register(pid, pidfd, about, std::mem::take(&mut kept))
-    };
-    let (made, _passage) = make(&parcel.handles, passage, &mut enter)?;
+    let made = make_process(plan, method, &mut entering(plan, prepared.kept))?;
     match parcel.send(&made.socket) {
         // A child that is gone already shows in its status; the reason is there, not in this send.
         Ok(()) | Err(Error::Disconnected) => {}
@@ -197,25 +214,14 @@ fn start_with(
     Ok(Started { child: made.child, reply: Reply::new(made.socket), helper: made.helper })
 }
 
-/// Makes a process by the method of the plan.
-fn make_process(
-    plan: &Plan,
-    on_the_way: &[OwnedFd],
-    passage: Passage,
-    enter: &mut Enter<'_>,
-) -> Result<(Made, Passage)> {
-    let method = plan.method.unwrap_or_else(method::default);
-    match method {
-        StartMethod::Fork => {
-            let how = fork::How { allow_threads: plan.allow_threads, keeps_captured: false };
-            return fork::process(on_the_way, passage, enter, how, |socket| bootstrap::run_child(socket));
-        }
-        StartMethod::ForkServer => match forkserver::process(enter) {
+/// Makes a process that waits for its start message.
+fn make_process(plan: &Plan, method: StartMethod, enter: &mut Enter<'_>) -> Result<Made> {
+    if method == StartMethod::ForkServer {
+        match forkserver::process(enter) {
             Err(Error::NotSupported { .. }) if plan.method.is_none() && method::falls_back(method) => {}
-            made => return Ok((made?, passage)),
-        },
-        StartMethod::Spawn => {}
+            made => return made,
+        }
     }
     let (pid, pidfd, socket) = spawn::process(entry::Role::Child, Vec::new())?;
-    Ok((Made { child: enter(pid, pidfd), socket, helper: None }, passage))
+    Ok(Made { child: enter(pid, pidfd), socket, helper: None })
 }

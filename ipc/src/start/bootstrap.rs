@@ -1,10 +1,10 @@
 //! The life of a child after the entry: adopt, run, answer, leave.
 
 use super::descriptor::{ProcessKind, at_offset};
-use super::outcome::{self, Failure, Outcome};
+use super::outcome::{Failure, Outcome};
 use super::parcel::{Kind, Parcel};
-use super::step::STEPS;
-use crate::codec::{self, CodecError, Wire};
+use super::step::{self, STEPS};
+use crate::codec::{self, CodecError};
 use crate::gate::{self, PrivateFd};
 use crate::sys::process::exit;
 use crate::unwind;
@@ -26,7 +26,7 @@ const TARGET: &str = "procession::process";
 /// What the start message says; the arguments' own descriptors follow those of the steps.
 #[derive(Serialize, Deserialize)]
 struct Message<'a> {
-    /// Offset of the function's descriptor; of no meaning to a closure, which is there already.
+    /// Offset of the function's descriptor.
     entry: u64,
     /// Bytes of each step, and how many descriptors it gets.
     #[serde(borrow)]
@@ -44,23 +44,50 @@ pub(super) fn message(entry: u64, parts: &[(Vec<u8>, usize)], args: &[u8]) -> Re
 
 /// Runs what the parent says and ends the process.
 pub(super) fn run_child(socket: OwnedFd) -> ! {
-    live(socket, |message, handles| Ok(at_offset::<ProcessKind>(message.entry)?.run()(message.args, handles)))
-}
-
-/// Runs a closure of the parent, which this process is a copy of, and ends the process.
-pub(super) fn run_closure<R: Wire>(socket: OwnedFd, closure: impl FnOnce() -> R) -> ! {
-    live(socket, |_message, _handles| Ok(outcome::of_call(closure)))
-}
-
-/// Adopts the steps, calls, answers and leaves.
-fn live(socket: OwnedFd, call: impl FnOnce(Message<'static>, Vec<OwnedFd>) -> Result<Outcome>) -> ! {
     unwind::install_hook();
+    live(socket, |socket| {
+        let parcel = Parcel::receive(socket)?;
+        if parcel.kind != Kind::Start {
+            return Err(Error::Malformed { what: "start message" });
+        }
+        take_name();
+        // The arguments may borrow from these bytes for as long as the process lives: it has one message.
+        let (message, handles) = adopt(Vec::leak(parcel.bytes), parcel.handles)?;
+        calling();
+        call_entry(message.entry, message.args, handles)
+    })
+}
+
+/// Runs what the parent prepared, which this process is a copy of, and ends the process.
+pub(super) fn run_copy(
+    socket: OwnedFd,
+    parts: &[(Vec<u8>, usize)],
+    handles: Vec<OwnedFd>,
+    call: impl FnOnce() -> Result<Outcome>,
+) -> ! {
+    live(socket, |_| {
+        step::adopt(parts.iter().map(|(bytes, count)| (bytes.as_slice(), *count)), handles)?;
+        calling();
+        call()
+    })
+}
+
+/// Calls the function at this offset with its encoded arguments.
+pub(super) fn call_entry(entry: u64, args: &'static [u8], handles: Vec<OwnedFd>) -> Result<Outcome> {
+    Ok(at_offset::<ProcessKind>(entry)?.run()(args, handles))
+}
+
+fn calling() {
+    info!(target: TARGET, "child process calling self.run()");
+}
+
+/// Begins, calls, answers and leaves.
+fn live(socket: OwnedFd, begin_and_call: impl FnOnce(&PrivateFd) -> Result<Outcome>) -> ! {
     let socket = PrivateFd::from(socket);
-    let outcome = match Parcel::receive(&socket) {
-        Ok(parcel) if parcel.kind == Kind::Start => start(parcel, call),
+    let outcome = match begin_and_call(&socket) {
+        Ok(outcome) => outcome,
         // The parent is gone, or gave this child up before it had anything to do.
         Err(Error::Disconnected) => leave(0),
-        Ok(_) => not_called(&Error::Malformed { what: "start message" }),
         Err(error) => not_called(&error),
     };
     let code = answer(outcome, &socket);
@@ -92,24 +119,9 @@ fn complain(outcome: &Outcome) {
     }
 }
 
-fn start(parcel: Parcel, call: impl FnOnce(Message<'static>, Vec<OwnedFd>) -> Result<Outcome>) -> Outcome {
-    // The arguments may borrow from these bytes for as long as the process lives: it has one message.
-    let bytes: &'static [u8] = Vec::leak(parcel.bytes);
-    take_name();
-    let called = adopt(bytes, parcel.handles).and_then(|(message, handles)| {
-        info!(target: TARGET, "child process calling self.run()");
-        call(message, handles)
-    });
-    match called {
-        Ok(outcome) => outcome,
-        // The parent was killed after it had sent the message.
-        Err(Error::Disconnected) => leave(0),
-        Err(error) => not_called(&error),
-    }
-}
-
-/// Shows in process lists as the program that this is, whatever executed it, and no longer as a part of the fork server.
-fn take_name() {
+/// Shows in process lists as the program that this is, whatever executed it: no longer as a part of the fork server, nor
+/// by the name of the thread that made a copy.
+pub(super) fn take_name() {
     let program = std::env::args_os().next().map(PathBuf::from);
     let file = program.as_deref().and_then(Path::file_name).map(OsStr::as_bytes).unwrap_or_default();
     // The kernel keeps 15 bytes (prctl(2), PR_SET_NAME).
@@ -119,22 +131,13 @@ fn take_name() {
 }
 
 /// Runs the child's side of each step. The descriptors that are left are those of the arguments.
-fn adopt(bytes: &'static [u8], mut handles: Vec<OwnedFd>) -> Result<(Message<'static>, Vec<OwnedFd>)> {
+fn adopt(bytes: &'static [u8], handles: Vec<OwnedFd>) -> Result<(Message<'static>, Vec<OwnedFd>)> {
     let message: Message<'static> = codec::decode(bytes)?;
     if message.steps.len() != STEPS.len() {
         return Err(Error::Malformed { what: "list of steps in a start message" });
     }
-    for (step, (bytes, count)) in STEPS.iter().zip(&message.steps) {
-        if *count > handles.len() {
-            return Err(Error::Malformed { what: "number of descriptors in a start message" });
-        }
-        let rest = handles.split_off(*count);
-        let own = std::mem::replace(&mut handles, rest);
-        (step.adopt)(bytes, own).map_err(|error| match error {
-            Error::Disconnected => error,
-            error => Error::os(format!("adopt `{}`", step.name), std::io::Error::other(error)),
-        })?;
-    }
+    let parts = message.steps.iter().map(|(bytes, count)| (&***bytes, *count));
+    let handles = step::adopt(parts, handles)?;
     Ok((message, handles))
 }
 

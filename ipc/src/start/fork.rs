@@ -4,10 +4,15 @@
 //! it must not have is taken away before it runs anything (see `gate`): nobody else is in the middle of anything of ours
 //! while it is made, and then the copy
 //!
-//! 1. loses what was on its way to it, and every descriptor that is its parent's alone;
+//! 1. loses every descriptor that is its parent's alone;
 //! 2. forgets the parent's children, fork server, threads and actors;
 //! 3. finds empty epoll instances where there were any: changing the shared ones would change them in the parent;
-//! 4. reads the null device as its standard input, and goes on as any child: message, steps, function, answer.
+//! 4. reads the null device as its standard input, and waits until its parent knows it: so nothing runs that nobody knows of,
+//!    and a status is not taken by others before there is a pidfd;
+//! 5. goes on as any child: steps, function, answer. It is sent nothing, since all of it is in its memory.
+//!
+//! Whatever can be found out or opened before the copy is made is: in a copy it costs page faults, and a first look into
+//! its new folder in /proc.
 //!
 //! It never returns into the frames of its caller, whose destructors do not run there. It leaves by `exit`: handlers
 //! that were registered in the copy run, those that came with it from the parent do not, ours excepted.
@@ -17,17 +22,20 @@
 
 #![allow(unsafe_code)]
 
-use super::{Enter, Made, START, StartMethod, forkserver};
+use super::{Enter, Made, START, StartMethod, bootstrap, forkserver};
 use crate::gate::{self, Closed, Passage, PrivateFd};
-use crate::sys::fd::{Grave, fill_standard_streams, null_stdin, replace_by_null, replace_epolls};
+use crate::sys::fd::{Epolls, Grave, beyond_standard_streams};
 use crate::sys::image::main_image;
 use crate::sys::process::{self, at_exit_first, exit_now, flush_c_streams, pidfd_open};
 use crate::sys::socket::packet_pair;
 use crate::{Error, Result, unwind};
 use crate::{arena, call, child};
-use nix::libc::{self, c_int, c_void};
+use nix::errno::Errno;
+use nix::libc::{c_int, c_void};
+use nix::sys::socket::{MsgFlags, recv, send};
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// What a fork may and should do.
 #[derive(Debug, Clone, Copy)]
@@ -38,27 +46,24 @@ pub(super) struct How {
     pub(super) keeps_captured: bool,
 }
 
-/// Copies this process. The copy waits at its start socket and then lives `life`.
+/// Copies this process. The copy lives `life`, with its end of the start socket.
 ///
-/// `on_the_way` are descriptors of the caller that will be sent to the copy, which must not have them twice. `enter` enters
-/// it into the table of children.
+/// `enter` enters it into the table of children.
 ///
 /// # Errors
 ///
 /// Other threads, unless they are allowed; somebody of ours who does not come to a safe point; no process or descriptor
 /// left.
 pub(super) fn process(
-    on_the_way: &[OwnedFd],
     passage: Passage,
     enter: &mut Enter<'_>,
     how: How,
     life: impl FnOnce(OwnedFd) -> Infallible,
 ) -> Result<(Made, Passage)> {
-    let (ours, theirs) = packet_pair().map_err(|e| Error::os("open a start socket", e))?;
-    let ours = PrivateFd::from(ours);
-    let grave =
-        Grave::dig().map_err(|e| Error::os("open what a copy has in the place of private descriptors", e))?;
-    let numbers: Vec<RawFd> = on_the_way.iter().map(AsRawFd::as_raw_fd).collect();
+    let opening = |error| Error::os("open what a copy is given", error);
+    let (ours, theirs) = packet_pair().map_err(opening)?;
+    let (ours, theirs) = (PrivateFd::from(ours), beyond_standard_streams(theirs).map_err(opening)?);
+    let grave = Grave::dig().map_err(opening)?;
     // These are made on first use, which must not be half done by another thread now.
     unwind::install_hook();
     let _ = main_image();
@@ -70,23 +75,31 @@ pub(super) fn process(
         let reason = "the program is ending, and a copy would be in the middle of that".to_owned();
         return Err(Error::NotSupported { method: StartMethod::Fork.name(), reason });
     }
-    let mut parts = Some((closed, grave, theirs, life));
-    let live = || match parts.take() {
-        Some((closed, grave, theirs, life)) => {
-            begin(closed, grave, &numbers, how.keeps_captured);
-            life(beyond_standard_streams(theirs))
+    let epolls = known_epolls(&closed, &theirs).map_err(opening)?;
+    let has_name_of_thread = nix::unistd::gettid() != nix::unistd::getpid();
+    let mut parts = Some((closed, Legacy { grave, epolls, socket: theirs, has_name_of_thread }, life));
+    let copy = || match parts.take() {
+        Some((closed, legacy, life)) => {
+            let socket = begin(closed, legacy, how.keeps_captured);
+            await_go(&socket);
+            life(socket)
         }
         // A copy without a life cannot be; if it were, it would have to go.
         None => exit_now(1),
     };
     // SAFETY: the gate is closed, so no lock of ours is held by another thread, nor standard output; libc's own locks are
     // fork's affair. Other threads, which may hold more, are none or the caller's promise.
-    let forked = unsafe { process::fork(live) };
+    let forked = unsafe { process::fork(copy) };
     drop(parts);
     let pid = forked.map_err(|e| Error::os("fork", e))?;
     let passage = gate::enter(START);
     match pidfd_open(pid) {
-        Ok(pidfd) => Ok((Made { child: enter(pid, pidfd), socket: ours, helper: None }, passage)),
+        Ok(pidfd) => {
+            let child = enter(pid, pidfd);
+            // A copy that is gone already shows in its status.
+            let _ = send(ours.as_fd().as_raw_fd(), GO, MsgFlags::MSG_NOSIGNAL);
+            Ok((Made { child, socket: ours, helper: None }, passage))
+        }
         Err(error) => {
             process::discard(pid);
             Err(Error::os(format!("open a pidfd for process {pid}"), error))
@@ -94,36 +107,60 @@ pub(super) fn process(
     }
 }
 
-/// Makes a process of its own of the copy.
-fn begin(closed: Closed, grave: Grave, numbers: &[RawFd], keeps_captured: bool) {
-    grave.bury(numbers.iter().copied());
+/// Tells a copy that it is known: one packet.
+const GO: &[u8] = b"go";
+
+/// Waits until the parent knows this copy. Mostly it does by now, since it has less to do.
+fn await_go(socket: &OwnedFd) {
+    loop {
+        match recv(socket.as_raw_fd(), &mut [0; GO.len()], MsgFlags::empty()) {
+            Err(Errno::EINTR) => {}
+            Ok(length) if length == GO.len() => return,
+            // The parent is gone, or gave this copy up.
+            _ => bootstrap::leave(0),
+        }
+    }
+}
+
+/// What the parent has ready for the copy.
+struct Legacy {
+    grave: Grave,
+    /// `None` if the copy must look for them.
+    epolls: Option<Epolls>,
+    /// The copy's end of the start socket.
+    socket: OwnedFd,
+    /// Whether the copy begins with the name of a thread, not of the process.
+    has_name_of_thread: bool,
+}
+
+/// The epoll instances that a copy will have. If other threads run, those there are now need not be those that it will find.
+fn known_epolls(closed: &Closed, socket: &OwnedFd) -> io::Result<Option<Epolls>> {
+    if !closed.is_alone() {
+        return Ok(None);
+    }
+    match Epolls::find(socket.as_fd()) {
+        // Without /proc, the copy leaves alone what it does not know of.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Epolls::default())),
+        found => found.map(Some),
+    }
+}
+
+/// Makes a process of its own of the copy. Its end of the start socket.
+fn begin(closed: Closed, legacy: Legacy, keeps_captured: bool) -> OwnedFd {
+    let Legacy { grave, epolls, socket, has_name_of_thread } = legacy;
     closed.become_copy(&grave, keeps_captured);
-    // Its two numbers are what the rest needs.
-    drop(grave);
     child::forget();
     call::forget();
     forkserver::forget();
     // Without memory for one entry, the handlers of the parent run at the end as well.
     let _ = at_exit_first(leave);
-    // Without /proc, the copy leaves alone what it does not know of; the others fail for memory only.
-    let _ = replace_epolls();
-    let _ = fill_standard_streams();
-    let _ = null_stdin();
-}
-
-/// Where standard streams are closed, the socket may have got the number of one.
-fn beyond_standard_streams(socket: OwnedFd) -> OwnedFd {
-    if socket.as_raw_fd() > libc::STDERR_FILENO {
-        return socket;
+    // As above; the others fail for want of a descriptor, and there are now more than before.
+    epolls.map_or_else(|| Epolls::find(socket.as_fd()), Ok).map(Epolls::replace).unwrap_or_default();
+    grave.cover_standard_streams();
+    if has_name_of_thread {
+        bootstrap::take_name();
     }
-    match replace_by_null(socket.as_fd()) {
-        Ok(moved) => {
-            // The number is a standard stream now, and stays open.
-            let _ = socket.into_raw_fd();
-            moved
-        }
-        Err(_) => socket,
-    }
+    socket
 }
 
 /// The last of the copy's own exit handlers, and the first of those that it has: the parent's do not run.

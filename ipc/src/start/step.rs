@@ -4,8 +4,8 @@
 //! capability joins by one entry here and touches no start method.
 
 use super::{Plan, identity, key, lifeline, logging, memory, surroundings};
-use crate::Result;
 use crate::gate::PrivateFd;
+use crate::{Error, Result};
 use std::os::fd::OwnedFd;
 
 /// One thing that a child takes over before its function runs.
@@ -35,7 +35,7 @@ pub(super) struct Part {
     pub(super) kept: Vec<PrivateFd>,
 }
 
-/// All parts of one start, their descriptors in one row.
+/// All parts of one start, their descriptors in one row. They are sent, or adopted from memory by a copy.
 pub(super) struct Prepared {
     /// Bytes of each step, and how many of the descriptors are its own.
     pub(super) parts: Vec<(Vec<u8>, usize)>,
@@ -56,4 +56,23 @@ pub(super) fn prepare(plan: &Plan) -> Result<Prepared> {
         prepared.kept.append(&mut part.kept);
     }
     Ok(prepared)
+}
+
+/// Runs the child's side of each step, with its bytes and so many of the descriptors; gives back those that are left.
+pub(super) fn adopt<'a>(
+    parts: impl Iterator<Item = (&'a [u8], usize)>,
+    mut handles: Vec<OwnedFd>,
+) -> Result<Vec<OwnedFd>> {
+    for (step, (bytes, count)) in STEPS.iter().zip(parts) {
+        if count > handles.len() {
+            return Err(Error::Malformed { what: "number of descriptors in a start message" });
+        }
+        let rest = handles.split_off(count);
+        let own = std::mem::replace(&mut handles, rest);
+        (step.adopt)(bytes, own).map_err(|error| match error {
+            Error::Disconnected => error,
+            error => Error::os(format!("adopt `{}`", step.name), std::io::Error::other(error)),
+        })?;
+    }
+    Ok(handles)
 }

@@ -6,13 +6,12 @@ use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 /// Waits until `fd` has something to read or its other end is gone; `None` waits without bound.
@@ -179,10 +178,8 @@ pub fn replace_by_null(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 ///
 /// No null device.
 pub fn fill_standard_streams() -> io::Result<()> {
-    for number in 0..=2 {
-        // SAFETY: the number is only borrowed to ask whether it is open.
-        let stream = unsafe { BorrowedFd::borrow_raw(number) };
-        if fcntl(stream, FcntlArg::F_GETFD) == Err(Errno::EBADF) {
+    for number in 0..=libc::STDERR_FILENO {
+        if is_closed(number) {
             // The kernel gives the lowest free number, which is this one; it stays open for good, also over an exec.
             let _ = open("/dev/null", OFlag::O_RDWR, Mode::empty())?.into_raw_fd();
         }
@@ -190,23 +187,35 @@ pub fn fill_standard_streams() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the null device the standard input.
-///
-/// # Errors
-///
-/// No descriptor left, or no null device.
-pub fn null_stdin() -> io::Result<()> {
-    let null = null_device()?;
-    if null.as_raw_fd() == libc::STDIN_FILENO {
-        // It was closed, and this is it: it stays.
-        let _ = null.into_raw_fd();
-        return Ok(());
-    }
-    Ok(nix::unistd::dup2_stdin(null)?)
+fn is_closed(number: RawFd) -> bool {
+    // SAFETY: the number is only borrowed to ask whether it is open.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(descriptor, FcntlArg::F_GETFD) == Err(Errno::EBADF)
 }
 
 fn null_device() -> io::Result<File> {
     File::options().read(true).write(true).open("/dev/null")
+}
+
+/// The same descriptor, or a duplicate of it (close-on-exec) if its number is that of a standard stream, which was closed.
+///
+/// # Errors
+///
+/// No descriptor left.
+pub fn beyond_standard_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > libc::STDERR_FILENO {
+        return Ok(fd);
+    }
+    let moved = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(libc::STDERR_FILENO + 1))?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(moved) })
+}
+
+/// Puts a copy of `with` in the place of what is open under this number, or under no descriptor's.
+fn replace(number: RawFd, with: BorrowedFd<'_>, flags: libc::c_int) {
+    // SAFETY: takes integers, and touches no memory. Whoever owns the number goes on with what is there now.
+    // It fails only for numbers that no process can have.
+    let _ = unsafe { libc::dup3(with.as_raw_fd(), number, flags) };
 }
 
 /// What takes the places of descriptors in a process that has just been copied. It is opened before, since the copy may
@@ -214,7 +223,7 @@ fn null_device() -> io::Result<File> {
 #[derive(Debug)]
 pub struct Grave {
     dead: OwnedFd,
-    null: File,
+    null: OwnedFd,
 }
 
 impl Grave {
@@ -225,58 +234,70 @@ impl Grave {
     /// No descriptor left.
     pub fn dig() -> io::Result<Self> {
         let dead = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-        Ok(Self { dead, null: null_device()? })
+        let null = null_device()?.into();
+        Ok(Self { dead: beyond_standard_streams(dead)?, null: beyond_standard_streams(null)? })
     }
 
     /// Takes these open descriptors away. The numbers stay taken, so whoever owns one remains right; but with what is there
     /// now nothing can be done (O_PATH, open(2): EBADF). In the place of a standard stream is the null device.
     pub fn bury(&self, numbers: impl IntoIterator<Item = RawFd>) {
         for number in numbers {
-            let is_standard = number <= libc::STDERR_FILENO;
-            let (with, flags) = if is_standard {
-                (self.null.as_raw_fd(), 0)
+            if number <= libc::STDERR_FILENO {
+                replace(number, self.null.as_fd(), 0);
             } else {
-                (self.dead.as_raw_fd(), libc::O_CLOEXEC)
-            };
-            // SAFETY: takes integers, and touches no memory; the number is open, and its owner wants nothing more of it.
-            // It fails only for numbers that no process can have.
-            let _ = unsafe { libc::dup3(with, number, flags) };
+                replace(number, self.dead.as_fd(), libc::O_CLOEXEC);
+            }
+        }
+    }
+
+    /// Makes the null device the standard input, and output and error too if they are closed: else some descriptor that is
+    /// opened later would be taken for one. For the only thread of a process.
+    pub fn cover_standard_streams(&self) {
+        for number in 0..=libc::STDERR_FILENO {
+            if number == libc::STDIN_FILENO || is_closed(number) {
+                replace(number, self.null.as_fd(), 0);
+            }
         }
     }
 }
 
-/// Puts a copy of `with` in the place of each of these open descriptors (close-on-exec).
-fn replace_all(numbers: impl IntoIterator<Item = RawFd>, with: BorrowedFd<'_>) {
-    for number in numbers {
-        // SAFETY: takes integers, and touches no memory. Whoever owns the number goes on with what is there now.
-        // It fails only for numbers that no process can have.
-        let _ = unsafe { libc::dup3(with.as_raw_fd(), number, libc::O_CLOEXEC) };
+/// The epoll(7) instances that this process has open. A copy of it replaces them by an empty one: changes to an instance
+/// that it shares with the original would be changes there.
+#[derive(Debug, Default)]
+pub struct Epolls {
+    numbers: Vec<RawFd>,
+    /// If there are any.
+    empty: Option<Epoll>,
+}
+
+impl Epolls {
+    /// Finds them, by way of a socket of which no instance knows.
+    ///
+    /// # Errors
+    ///
+    /// /proc is not mounted, or no descriptor left.
+    pub fn find(stranger: BorrowedFd<'_>) -> io::Result<Self> {
+        let listed = std::fs::read_dir("/proc/self/fd")?.flatten();
+        let numbers = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let numbers: Vec<RawFd> = numbers.filter(|&number| is_epoll(number, stranger)).collect();
+        let empty =
+            if numbers.is_empty() { None } else { Some(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?) };
+        Ok(Self { numbers, empty })
+    }
+
+    /// In the copy: replaces them.
+    pub fn replace(self) {
+        if let Some(empty) = &self.empty {
+            self.numbers.iter().for_each(|&number| replace(number, empty.0.as_fd(), libc::O_CLOEXEC));
+        }
     }
 }
 
-/// Puts an empty epoll(7) instance in the place of each that is open. For a process that has just been copied: changes
-/// to an instance that it shares with the original would be changes there.
-///
-/// # Errors
-///
-/// /proc is not mounted, or no descriptor left.
-pub fn replace_epolls() -> io::Result<()> {
-    let listed = std::fs::read_dir("/proc/self/fd")?.flatten();
-    let numbers: Vec<RawFd> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    let probe = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
-    let mut epolls = numbers.into_iter().filter(|&number| is_epoll(number, probe.as_fd())).peekable();
-    if epolls.peek().is_some() {
-        let empty = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        replace_all(epolls.collect::<Vec<_>>(), empty.0.as_fd());
-    }
-    Ok(())
-}
-
-/// Whether a number is that of an epoll instance: only there it is the *entry* for `probe` that is missing.
-fn is_epoll(number: RawFd, probe: BorrowedFd<'_>) -> bool {
+/// Whether a number is that of an epoll instance: only there it is the *entry* for `stranger` that is missing.
+fn is_epoll(number: RawFd, stranger: BorrowedFd<'_>) -> bool {
     let no_event = std::ptr::null_mut();
     // SAFETY: EPOLL_CTL_DEL ignores its last argument (epoll_ctl(2)); the others are integers.
-    let removed = unsafe { libc::epoll_ctl(number, libc::EPOLL_CTL_DEL, probe.as_raw_fd(), no_event) };
+    let removed = unsafe { libc::epoll_ctl(number, libc::EPOLL_CTL_DEL, stranger.as_raw_fd(), no_event) };
     removed == -1 && Errno::last() == Errno::ENOENT
 }
 
