@@ -14,6 +14,7 @@
 //! `mailbox/README.md` has the layout, the rules, and what a death leaves at each point.
 
 pub(crate) mod cell;
+pub(crate) mod handle;
 mod layout;
 #[cfg(test)]
 mod tests;

@@ -51,6 +51,13 @@ impl Kind {
     fn from_number(number: u64) -> Option<Self> {
         (number == Self::Lock.number()).then_some(Self::Lock)
     }
+
+    /// What a user calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+        }
+    }
 }
 
 /// A header, as its word says: `maker 30 | generation 26 | shared 1 | kind 4`.
