@@ -27,6 +27,7 @@ mod bulk;
 mod guard;
 mod handles;
 mod native;
+mod raw;
 mod scribe;
 pub(crate) mod show;
 
@@ -46,6 +47,7 @@ pub use handles::{
     HandleFd, MAX_HANDLES, decode_wire_with_handles, decode_with_handles, encode_wire_with_handles,
     encode_with_handles, end_check,
 };
+pub use raw::{Raw, raw_parts};
 
 /// A value that can be sent to another process: results, items of queues, messages.
 ///

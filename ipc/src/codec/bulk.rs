@@ -22,18 +22,35 @@ const WIDE_USIZE: bool = size_of::<usize>() == size_of::<u64>();
 /// Appends `value` to `out` if it is a `Vec` of numbers, or says `false`.
 #[inline]
 pub(super) fn encode<T: 'static>(value: &T, out: &mut Vec<u8>) -> bool {
-    SAME_ORDER
-        && (put::<T, u8>(value, out)
-            || put::<T, i8>(value, out)
-            || put::<T, u16>(value, out)
-            || put::<T, i16>(value, out)
-            || put::<T, u32>(value, out)
-            || put::<T, i32>(value, out)
-            || put::<T, u64>(value, out)
-            || put::<T, i64>(value, out)
-            || put::<T, f32>(value, out)
-            || put::<T, f64>(value, out)
-            || (WIDE_USIZE && (put::<T, usize>(value, out) || put::<T, isize>(value, out))))
+    let Some((count, bytes)) = parts(value) else { return false };
+    out.reserve(PREFIX + bytes.len());
+    out.extend_from_slice(&(count as u64).to_le_bytes());
+    out.extend_from_slice(bytes);
+    true
+}
+
+/// How many numbers `value` has, and their bytes, if it is a `Vec` of numbers.
+#[inline]
+pub(super) fn parts<T: 'static>(value: &T) -> Option<(usize, &[u8])> {
+    let value = Some(value as &dyn Any).filter(|_| SAME_ORDER)?;
+    of::<u8>(value)
+        .or_else(|| of::<i8>(value))
+        .or_else(|| of::<u16>(value))
+        .or_else(|| of::<i16>(value))
+        .or_else(|| of::<u32>(value))
+        .or_else(|| of::<i32>(value))
+        .or_else(|| of::<u64>(value))
+        .or_else(|| of::<i64>(value))
+        .or_else(|| of::<f32>(value))
+        .or_else(|| of::<f64>(value))
+        .or_else(|| of::<usize>(value).filter(|_| WIDE_USIZE))
+        .or_else(|| of::<isize>(value).filter(|_| WIDE_USIZE))
+}
+
+#[inline]
+fn of<N: Pod>(value: &dyn Any) -> Option<(usize, &[u8])> {
+    let numbers = value.downcast_ref::<Vec<N>>()?;
+    Some((numbers.len(), bytemuck::cast_slice(numbers)))
 }
 
 /// Reads `bytes` if `T` is a `Vec` of numbers and `bytes` holds one and no more.
@@ -54,16 +71,6 @@ pub(super) fn decode<T: 'static>(bytes: &[u8]) -> Option<T> {
             || get::<T, f64>(bytes, place)
             || (WIDE_USIZE && (get::<T, usize>(bytes, place) || get::<T, isize>(bytes, place))));
     slot
-}
-
-#[inline]
-fn put<T: 'static, N: Pod>(value: &T, out: &mut Vec<u8>) -> bool {
-    let Some(numbers) = (value as &dyn Any).downcast_ref::<Vec<N>>() else { return false };
-    let bytes: &[u8] = bytemuck::cast_slice(numbers);
-    out.reserve(PREFIX + bytes.len());
-    out.extend_from_slice(&(numbers.len() as u64).to_le_bytes());
-    out.extend_from_slice(bytes);
-    true
 }
 
 #[inline]
