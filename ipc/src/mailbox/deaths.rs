@@ -61,8 +61,8 @@ impl<const JOURNALS: bool> Run<JOURNALS> {
         self.memory.fuse.store(step.fuse, Ordering::Relaxed);
         let mut out = Vec::new();
         let done = catch_unwind(AssertUnwindSafe(|| match &step.act {
-            Act::Put(payload) => self.ring.put(&actor, u32::MAX, payload).map_err(|e| format!("{e:?}")),
-            Act::Get => self.ring.get(&actor, &mut out).map_err(|e| format!("{e:?}")),
+            Act::Put(payload) => self.ring.put(&actor, u32::MAX, &[payload]).map_err(|e| format!("{e:?}")),
+            Act::Get => self.ring.get(&actor, &mut [], &mut out).map(drop).map_err(|e| format!("{e:?}")),
         }));
         self.memory.fuse.store(0, Ordering::Relaxed);
         let has_moved = self.ring.len() != before;

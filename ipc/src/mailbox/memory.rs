@@ -32,7 +32,7 @@ impl<const JOURNALS: bool> Memory<JOURNALS> {
     /// How many belong to a queue.
     pub(super) fn in_use(&self) -> usize {
         let states = self.segments.iter().map(|(state, ..)| State::from_word(state.load(Ordering::Relaxed)));
-        states.filter(|state| state.unwrap().queue.is_some()).count()
+        states.filter(|state| !state.unwrap().is_free()).count()
     }
 }
 
@@ -41,6 +41,10 @@ impl<const JOURNALS: bool> Segments for Memory<JOURNALS> {
 
     fn room(&self) -> u32 {
         self.room
+    }
+
+    fn used(&self) -> u32 {
+        self.segments.len() as u32
     }
 
     fn state(&self, segment: Segment) -> Option<&AtomicU64> {
@@ -53,7 +57,7 @@ impl<const JOURNALS: bool> Segments for Memory<JOURNALS> {
 
     fn find_free(&self) -> Option<Segment> {
         let is_free = |(state, ..): &(AtomicU64, _, _)| {
-            State::from_word(state.load(Ordering::Relaxed)).is_some_and(|state| state.queue.is_none())
+            State::from_word(state.load(Ordering::Relaxed)).is_some_and(State::is_free)
         };
         let index = self.segments.iter().position(is_free)?;
         Segment::new(u32::try_from(index).ok()? + 1)

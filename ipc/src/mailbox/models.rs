@@ -48,6 +48,10 @@ impl Segments for Memory {
         ROOM
     }
 
+    fn used(&self) -> u32 {
+        self.segments.len() as u32
+    }
+
     fn state(&self, segment: Segment) -> Option<&AtomicU64> {
         self.get(segment).map(|segment| &segment.0)
     }
@@ -57,8 +61,7 @@ impl Segments for Memory {
     }
 
     fn find_free(&self) -> Option<Segment> {
-        let is_free =
-            |word: &AtomicU64| State::from_word(word.load(Ordering::Relaxed)).unwrap().queue.is_none();
+        let is_free = |word: &AtomicU64| State::from_word(word.load(Ordering::Relaxed)).unwrap().is_free();
         let index = self.segments.iter().position(|(state, ..)| is_free(state))?;
         Segment::new(index as u32 + 1)
     }
@@ -120,7 +123,7 @@ impl Shared {
 
     /// Whether there was memory for it.
     fn put(&self, slot: u32, number: u64) -> bool {
-        match self.ring.put(&self.actor(slot), u32::MAX, &number.to_ne_bytes()) {
+        match self.ring.put(&self.actor(slot), u32::MAX, &[&number.to_ne_bytes()]) {
             Ok(()) => true,
             Err(PutError::NoSpace) => false,
             Err(other) => panic!("{other:?}"),
@@ -130,8 +133,8 @@ impl Shared {
     /// Looks once.
     fn get(&self, slot: u32) -> Option<u64> {
         let mut out = Vec::new();
-        match self.ring.get(&self.actor(slot), &mut out) {
-            Ok(()) => Some(u64::from_ne_bytes(out.try_into().unwrap())),
+        match self.ring.get(&self.actor(slot), &mut [], &mut out) {
+            Ok(_) => Some(u64::from_ne_bytes(out.try_into().unwrap())),
             Err(GetError::Empty) => None,
             Err(other) => panic!("{other:?}"),
         }

@@ -11,7 +11,7 @@
 //! Michael and Scott, "Simple, fast, and practical non-blocking and blocking concurrent queue algorithms" (PODC 1996), has the
 //! two-lock queue; the journals are what shared memory adds.
 
-use super::segment::{ALIGNMENT, Cursor, MOST_MESSAGES, Moving, NoSpace, Segment, Segments, State};
+use super::segment::{ALIGNMENT, Cursor, MOST_MESSAGES, Moving, NoSpace, Owner, Segment, Segments, State};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::liveness::ProcessId;
 use crate::sync::Park;
@@ -47,6 +47,9 @@ struct Producers {
     tail: AtomicU64,
     /// [`Moving`]: the segment that is about to join the chain.
     taking: AtomicU64,
+    /// `head` as a producer has seen it last: it has moved on at most, so the line of the consumers is looked at only when
+    /// the queue seems to be full.
+    known_head: AtomicU64,
 }
 
 /// Written under `lock` alone, on cache lines of their own.
@@ -61,6 +64,8 @@ struct Consumers {
     head: AtomicU64,
     /// [`Moving`]: the segment that is about to leave the chain.
     giving: AtomicU64,
+    /// `tail` as a consumer has seen it last, as for `known_head`.
+    known_tail: AtomicU64,
 }
 
 /// Why nothing was put.
@@ -110,14 +115,29 @@ impl Ring {
             first: AtomicU32::new(0),
             tail: AtomicU64::new(0),
             taking: AtomicU64::new(Moving::NOTHING),
+            known_head: AtomicU64::new(0),
         };
         let consumers = Consumers {
             lock: Lock::new(),
             spare: AtomicU32::new(0),
             head: AtomicU64::new(0),
             giving: AtomicU64::new(Moving::NOTHING),
+            known_tail: AtomicU64::new(0),
         };
         Self { producers, consumers }
+    }
+
+    /// Makes it a new one. For when nobody uses it any more.
+    pub(crate) fn clear(&self) {
+        let (producers, consumers) = (&self.producers, &self.consumers);
+        for word in [&producers.tail, &producers.taking, &producers.known_head] {
+            word.store(0, Ordering::Relaxed);
+        }
+        for word in [&consumers.head, &consumers.giving, &consumers.known_tail] {
+            word.store(0, Ordering::Relaxed);
+        }
+        [&producers.first, &consumers.spare].into_iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        self.locks().into_iter().for_each(Lock::clear);
     }
 
     /// Number of messages, exact at some moment during the call.
@@ -133,11 +153,12 @@ impl Ring {
         }
     }
 
-    /// Head, tail and both journals, for tests that spoil them.
+    /// All positions, then both journals, for tests that spoil them.
     #[cfg(all(test, not(loom)))]
-    pub(super) fn words_for_tests(&self) -> [&AtomicU64; 4] {
+    pub(super) fn words_for_tests(&self) -> ([&AtomicU64; 4], [&AtomicU64; 2]) {
         let (producers, consumers) = (&self.producers, &self.consumers);
-        [&consumers.head, &producers.tail, &producers.taking, &consumers.giving]
+        let positions = [&consumers.head, &producers.known_head, &producers.tail, &consumers.known_tail];
+        (positions, [&producers.taking, &consumers.giving])
     }
 
     /// Both locks, for sweeps.
@@ -145,12 +166,12 @@ impl Ring {
         [&self.producers.lock, &self.consumers.lock]
     }
 
-    /// Appends a message, unless `most` are there.
+    /// Appends a message, made of these parts, unless `most` are there.
     pub(crate) fn put<S: Segments, P: Park>(
         &self,
         actor: &Actor<'_, S, P>,
         most: u32,
-        payload: &[u8],
+        parts: &[&[u8]],
     ) -> Result<(), PutError> {
         let lock = &self.producers.lock;
         let acquired = lock.acquire(actor.own, actor.park, actor.deadline).ok_or(PutError::Busy)?;
@@ -158,7 +179,7 @@ impl Ring {
         if acquired != Acquired::Released {
             self.producers.repair(actor);
         }
-        let result = self.put_held(actor, most.min(MOST_MESSAGES), payload);
+        let result = self.put_held(actor, most.min(MOST_MESSAGES), parts);
         // A segment may have been taken for nothing.
         if !matches!(result, Ok(()) | Err(PutError::Full)) {
             self.producers.repair(actor);
@@ -172,31 +193,32 @@ impl Ring {
         &self,
         actor: &Actor<'_, S, P>,
         most: u32,
-        payload: &[u8],
+        parts: &[&[u8]],
     ) -> Result<(), PutError> {
         let (producers, segments) = (&self.producers, actor.segments);
         let tail = Cursor::from_word(producers.tail.load(Ordering::Relaxed));
-        // Relaxed: nothing that a consumer has read is written again before its segment was given back.
-        let head = Cursor::from_word(self.consumers.head.load(Ordering::Relaxed));
-        if tail.since(head) >= most {
+        if self.is_full(tail, most) {
             return Err(PutError::Full);
         }
-        let size =
-            record_size(payload.len()).filter(|size| *size <= segments.room()).ok_or(PutError::TooLong)?;
+        let length = parts.iter().map(|part| part.len()).sum();
+        let size = record_size(length).filter(|size| *size <= segments.room()).ok_or(PutError::TooLong)?;
         let fits = |tail: &Cursor| tail.offset.checked_add(size).is_some_and(|end| end <= segments.room());
-        let place = match tail.segment {
+        let (segment, cursor) = match tail.segment {
             Some(segment) if fits(&tail) => (segment, tail),
             _ => {
                 let next = self.extend(actor, tail)?;
                 (next, Cursor::at_start(next, tail.count))
             }
         };
-        let (segment, cursor) = place;
         segments.back(segment, cursor.offset + size).map_err(|NoSpace| PutError::NoSpace)?;
         // It fits a segment, so it fits 32 bits.
-        segments.write(segment, cursor.offset, &header(payload.len() as u32, MESSAGE));
-        segments.may_die();
-        segments.write(segment, cursor.offset + HEADER, payload);
+        segments.write(segment, cursor.offset, &header(length as u32, MESSAGE));
+        let mut at = cursor.offset + HEADER;
+        for part in parts {
+            segments.may_die();
+            segments.write(segment, at, part);
+            at += part.len() as u32;
+        }
         segments.may_die();
         producers.tail.store(cursor.after(size).word(), Ordering::Release);
         segments.may_die();
@@ -204,6 +226,19 @@ impl Ring {
             producers.taking.store(Moving::NOTHING, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Whether `most` messages are there, by a producer.
+    #[inline]
+    fn is_full(&self, tail: Cursor, most: u32) -> bool {
+        let known = &self.producers.known_head;
+        if tail.since(Cursor::from_word(known.load(Ordering::Relaxed))) < most {
+            return false;
+        }
+        // Relaxed: nothing that a consumer has read is written again before its segment was given back.
+        let head = self.consumers.head.load(Ordering::Relaxed);
+        known.store(head, Ordering::Relaxed);
+        tail.since(Cursor::from_word(head)) >= most
     }
 
     /// Takes a segment from the arena and links it behind the last one.
@@ -236,10 +271,10 @@ impl Ring {
             };
             let Some(word) = segments.state(segment) else { continue };
             let seen = word.load(Ordering::Relaxed);
-            let Some(State { version, queue: None }) = State::from_word(seen) else { continue };
-            note::<S>(&producers.taking, Moving { segment, version });
+            let Some(state) = State::from_word(seen).filter(|state| state.is_free()) else { continue };
+            note::<S>(&producers.taking, Moving { segment, version: state.version });
             segments.may_die();
-            let used = State::used(version, actor.queue).word();
+            let used = State::new(state.version, Owner::Queue(actor.queue)).word();
             // Acquire pairs with the Release of `give_back`: its bytes are read no more. Release: the journal comes first.
             if word.compare_exchange(seen, used, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 segments.may_die();
@@ -250,36 +285,36 @@ impl Ring {
         Err(PutError::NoSpace)
     }
 
-    /// Appends the first message to `out`.
+    /// Takes the first message out: it fills `start`, and the rest is appended to `out`. Its length.
     pub(crate) fn get<S: Segments, P: Park>(
         &self,
         actor: &Actor<'_, S, P>,
+        start: &mut [u8],
         out: &mut Vec<u8>,
-    ) -> Result<(), GetError> {
+    ) -> Result<usize, GetError> {
         let lock = &self.consumers.lock;
         let acquired = lock.acquire(actor.own, actor.park, actor.deadline).ok_or(GetError::Busy)?;
         actor.segments.may_die();
         if acquired != Acquired::Released {
             self.consumers.repair(actor);
         }
-        let result = self.get_held(actor, out);
+        let result = self.get_held(actor, start, out);
         actor.segments.may_die();
         let _ = lock.release(actor.park);
         result
     }
 
-    fn get_held<S: Segments, P>(&self, actor: &Actor<'_, S, P>, out: &mut Vec<u8>) -> Result<(), GetError> {
+    fn get_held<S: Segments, P>(
+        &self,
+        actor: &Actor<'_, S, P>,
+        start: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<usize, GetError> {
         let (consumers, segments) = (&self.consumers, actor.segments);
         let head = Cursor::from_word(consumers.head.load(Ordering::Relaxed));
-        // Acquire pairs with the Release of `put_held`: the record, the links and what they link are there.
-        let tail = Cursor::from_word(self.producers.tail.load(Ordering::Acquire));
-        if head.count == tail.count {
-            return Err(GetError::Empty);
-        }
+        let tail = self.tail_after(head).ok_or(GetError::Empty)?;
         let record = self.first_record(actor, head, tail).ok_or(GetError::Corrupt)?;
-        out.try_reserve(record.length as usize).map_err(|_| GetError::NoMemory)?;
-        let at = record.cursor.offset + HEADER;
-        segments.append(record.segment, at, record.length, out).ok_or(GetError::Corrupt)?;
+        record.copy(segments, start, out)?;
         segments.may_die();
         let left = head.segment.filter(|left| *left != record.segment);
         let giving = left.and_then(|segment| {
@@ -298,7 +333,21 @@ impl Ring {
             segments.may_die();
             consumers.giving.store(Moving::NOTHING, Ordering::Release);
         }
-        Ok(())
+        Ok(record.length as usize)
+    }
+
+    /// The tail, as far as this consumer has to know it; `None`: there is no message.
+    #[inline]
+    fn tail_after(&self, head: Cursor) -> Option<Cursor> {
+        let known = &self.consumers.known_tail;
+        let tail = Cursor::from_word(known.load(Ordering::Relaxed));
+        if tail.count != head.count {
+            return Some(tail);
+        }
+        // Acquire pairs with the Release of `put_held`: the record, the links and what they link are there.
+        let tail = self.producers.tail.load(Ordering::Acquire);
+        known.store(tail, Ordering::Relaxed);
+        Some(Cursor::from_word(tail)).filter(|tail| tail.count != head.count)
     }
 
     /// Where the message at `head` is; `None` if what is written there makes no sense.
@@ -325,7 +374,7 @@ impl Ring {
         let next = Segment::new(link.load(Ordering::Relaxed))?;
         let state = State::from_word(segments.state(next)?.load(Ordering::Relaxed))?;
         let record = Record::read(segments, next, Cursor::at_start(next, head.count))?;
-        (state.queue == Some(actor.queue) && record.kind == MESSAGE).then_some(record)
+        (state.owner == Owner::Queue(actor.queue) && record.kind == MESSAGE).then_some(record)
     }
 }
 
@@ -365,10 +414,11 @@ fn note<S: Segments>(journal: &AtomicU64, moving: Moving) {
 /// Frees a segment of this queue, if it still is this queue's at that version.
 fn give_back<S: Segments, P>(actor: &Actor<'_, S, P>, moving: Moving) {
     let Some(word) = actor.segments.state(moving.segment) else { return };
-    let used = State::used(moving.version, actor.queue).word();
-    let free = State::free(moving.version + 1).word();
+    let used = State::new(moving.version, Owner::Queue(actor.queue));
     // Release: whoever takes it writes after we have read. Failing means that it was done before.
-    let _ = word.compare_exchange(used, free, Ordering::Release, Ordering::Relaxed);
+    if word.compare_exchange(used.word(), used.freed().word(), Ordering::Release, Ordering::Relaxed).is_ok() {
+        actor.segments.note_free(moving.segment);
+    }
 }
 
 /// A record as its header says, checked against the segment.
@@ -392,6 +442,19 @@ impl Record {
         let size = record_size(length as usize)?;
         let fits = cursor.offset.checked_add(size)? <= segments.room();
         fits.then_some(Self { segment, cursor, kind, length, size })
+    }
+
+    /// Fills `start`, and appends the rest to `out`.
+    fn copy(&self, segments: &impl Segments, start: &mut [u8], out: &mut Vec<u8>) -> Result<(), GetError> {
+        let at = self.cursor.offset + HEADER;
+        // Not more than the length, which has 32 bits.
+        let first = start.len().min(self.length as usize) as u32;
+        out.try_reserve((self.length - first) as usize).map_err(|_| GetError::NoMemory)?;
+        let copied = start
+            .get_mut(..first as usize)
+            .and_then(|start| segments.read(self.segment, at, start))
+            .and_then(|()| segments.append(self.segment, at + first, self.length - first, out));
+        copied.ok_or(GetError::Corrupt)
     }
 }
 

@@ -4,12 +4,13 @@
 //! the arena does not have.
 
 use crate::atomic::{AtomicU32, AtomicU64};
+use crate::liveness::ProcessId;
 use std::num::NonZeroU32;
 
 const SEGMENT_BITS: u32 = 24;
 const OFFSET_BITS: u32 = 16;
 const COUNT_BITS: u32 = 24;
-const VERSION_BITS: u32 = 38;
+const OWNER_BITS: u32 = 30;
 
 /// Most messages that a queue can hold.
 pub(crate) const MOST_MESSAGES: u32 = (1 << COUNT_BITS) - 1;
@@ -38,41 +39,68 @@ fn number(segment: Option<Segment>) -> u32 {
     segment.map_or(0, Segment::number)
 }
 
-/// Who has a segment. The version is one higher each time that it becomes free.
+/// Who has a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Nobody: it may be taken.
+    Nobody,
+    /// The queue of this number: it is a link of its chain, or the first segment of a large message in it.
+    Queue(u32),
+    /// This process, which writes or reads a large message there, or gives its memory back.
+    Process(ProcessId),
+    /// Whoever has that segment, the first one of the same large message.
+    First(Segment),
+}
+
+/// Who has a segment, and at which version: it is one higher each time that the segment becomes free.
 ///
-/// `version 38 | is used 2 | queue 24`
+/// `version 32 | kind of owner 2 | owner 30`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State {
-    pub(crate) version: u64,
-    /// The queue that has it; `None`: it is free.
-    pub(crate) queue: Option<u32>,
+    pub(crate) version: u32,
+    pub(crate) owner: Owner,
 }
 
 impl State {
-    const USED: u64 = 1;
+    const QUEUE: u64 = 1;
+    const PROCESS: u64 = 2;
+    const FIRST: u64 = 3;
 
-    pub(crate) fn free(version: u64) -> Self {
-        Self { version: version % (1 << VERSION_BITS), queue: None }
+    pub(crate) fn new(version: u32, owner: Owner) -> Self {
+        Self { version, owner }
     }
 
-    pub(crate) fn used(version: u64, queue: u32) -> Self {
-        Self { version, queue: Some(queue) }
+    /// As it is when its owner has given it back.
+    pub(crate) fn freed(self) -> Self {
+        Self { version: self.version.wrapping_add(1), owner: Owner::Nobody }
+    }
+
+    pub(crate) fn is_free(self) -> bool {
+        self.owner == Owner::Nobody
     }
 
     pub(crate) fn word(self) -> u64 {
-        let owner = self.queue.map_or(0, |queue| Self::USED << SEGMENT_BITS | u64::from(queue));
-        self.version << (2 + SEGMENT_BITS) | owner
+        let (kind, owner) = match self.owner {
+            Owner::Nobody => (0, 0),
+            Owner::Queue(queue) => (Self::QUEUE, queue),
+            Owner::Process(process) => (Self::PROCESS, process.bits()),
+            Owner::First(first) => (Self::FIRST, first.number()),
+        };
+        u64::from(self.version) << (2 + OWNER_BITS) | kind << OWNER_BITS | u64::from(owner)
     }
 
     /// `None`: no such state.
     pub(crate) fn from_word(word: u64) -> Option<Self> {
-        let queue = u32::try_from(word % (1 << SEGMENT_BITS)).ok()?;
-        let version = word >> (2 + SEGMENT_BITS);
-        match (word >> SEGMENT_BITS) % 4 {
-            0 if queue == 0 => Some(Self::free(version)),
-            Self::USED => Some(Self::used(version, queue)),
-            _ => None,
-        }
+        // Within 32 bits by the mask and the shift.
+        let (owner, version) = ((word % (1 << OWNER_BITS)) as u32, (word >> (2 + OWNER_BITS)) as u32);
+        let owner = match (word >> OWNER_BITS) % 4 {
+            Self::QUEUE if owner < 1 << SEGMENT_BITS => Owner::Queue(owner),
+            Self::PROCESS => Owner::Process(ProcessId::from_bits(owner)?),
+            Self::FIRST => Owner::First(Segment::new(owner)?),
+            _ if owner == 0 => Owner::Nobody,
+            _ => return None,
+        };
+        Some(Self { version, owner })
     }
 }
 
@@ -123,25 +151,26 @@ impl Cursor {
 
 /// A segment that changes hands, at its version: what a journal holds.
 ///
-/// `is set 1 | segment 24 | version 38`
+/// `is set 1 | segment 24 | version 32`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moving {
     pub(crate) segment: Segment,
-    pub(crate) version: u64,
+    pub(crate) version: u32,
 }
 
 impl Moving {
     /// The word of an empty journal.
     pub(crate) const NOTHING: u64 = 0;
-    const IS_SET: u64 = 1 << (SEGMENT_BITS + VERSION_BITS);
+    const IS_SET: u64 = 1 << (SEGMENT_BITS + u32::BITS);
 
     pub(crate) fn word(self) -> u64 {
-        Self::IS_SET | u64::from(self.segment.number()) << VERSION_BITS | self.version
+        Self::IS_SET | u64::from(self.segment.number()) << u32::BITS | u64::from(self.version)
     }
 
     pub(crate) fn from_word(word: u64) -> Option<Self> {
-        let segment = u32::try_from((word & !Self::IS_SET) >> VERSION_BITS).ok().and_then(Segment::new)?;
-        (word & Self::IS_SET != 0).then_some(Self { segment, version: word % (1 << VERSION_BITS) })
+        let segment = u32::try_from((word & !Self::IS_SET) >> u32::BITS).ok().and_then(Segment::new)?;
+        // The lower half.
+        (word & Self::IS_SET != 0).then_some(Self { segment, version: word as u32 })
     }
 }
 
@@ -154,7 +183,10 @@ pub(crate) trait Segments {
     /// Bytes of each segment, a multiple of [`ALIGNMENT`].
     fn room(&self) -> u32;
 
-    /// Who has it. `None`: the arena has no such segment.
+    /// Segments of higher numbers were never used.
+    fn used(&self) -> u32;
+
+    /// Who has it, as a [`State`]. `None`: the arena has no such segment.
     fn state(&self, segment: Segment) -> Option<&AtomicU64>;
 
     /// The number of the segment that follows it in a queue; 0 for none.
@@ -162,6 +194,9 @@ pub(crate) trait Segments {
 
     /// One that was free a moment ago.
     fn find_free(&self) -> Option<Segment>;
+
+    /// A hint: this one is free again.
+    fn note_free(&self, _segment: Segment) {}
 
     /// Makes sure that the first `end` bytes of a segment can be written.
     fn back(&self, segment: Segment, end: u32) -> Result<(), NoSpace>;
@@ -191,11 +226,20 @@ mod tests {
     #[test]
     fn words_come_back_and_nonsense_is_none() {
         let segment = Segment::new((1 << SEGMENT_BITS) - 1).unwrap();
-        let version = (1 << VERSION_BITS) - 1;
-        for state in [State::free(0), State::free(5), State::used(version, 0), State::used(0, 77)] {
+        let process = ProcessId::new(77, 5).unwrap();
+        let owners = [
+            Owner::Nobody,
+            Owner::Queue(0),
+            Owner::Queue(77),
+            Owner::Process(process),
+            Owner::First(segment),
+        ];
+        for (owner, version) in owners.into_iter().zip([0, u32::MAX, 5, 0, u32::MAX]) {
+            let state = State::new(version, owner);
             assert_eq!(State::from_word(state.word()), Some(state));
         }
-        for moving in [Moving { segment, version }, Moving { segment: Segment::new(1).unwrap(), version: 0 }]
+        for moving in
+            [Moving { segment, version: u32::MAX }, Moving { segment: Segment::new(1).unwrap(), version: 0 }]
         {
             assert_eq!(Moving::from_word(moving.word()), Some(moving));
         }
@@ -206,11 +250,13 @@ mod tests {
         }
         assert_eq!(Cursor::from_word(0).segment, None);
         assert_eq!(last.after(8).since(last), 1, "the count goes round");
-        assert_eq!(State::free(version + 1), State::free(0), "so does the version");
-        for nonsense in [2 << SEGMENT_BITS, 3 << SEGMENT_BITS, 7] {
-            assert_eq!(State::from_word(nonsense), None);
+        let last = State::new(u32::MAX, Owner::Queue(5));
+        assert_eq!(last.freed(), State::new(0, Owner::Nobody), "so does the version");
+        let kind = |number: u64| number << OWNER_BITS;
+        for nonsense in [5, kind(1) | 1 << 24, kind(2), kind(3), kind(3) | 1 << 24] {
+            assert_eq!(State::from_word(nonsense), None, "{nonsense:x}");
         }
-        for nonsense in [Moving::NOTHING, version, Moving::IS_SET | version] {
+        for nonsense in [Moving::NOTHING, 1 << u32::BITS, Moving::IS_SET | 5] {
             assert_eq!(Moving::from_word(nonsense), None);
         }
         assert_eq!((Segment::new(0), Segment::new(1 << SEGMENT_BITS)), (None, None));

@@ -162,6 +162,11 @@ impl Lock {
         park.wake(&self.word, ALL);
     }
 
+    /// Makes it free, when nobody uses it any more.
+    pub(crate) fn clear(&self) {
+        self.word.store(FREE, Ordering::Relaxed);
+    }
+
     /// Who holds it, or held it when it ended.
     pub(crate) fn holder(&self) -> Option<ProcessId> {
         ProcessId::from_bits(self.word.load(Ordering::Relaxed) >> FLAGS.count_ones())
