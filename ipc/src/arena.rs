@@ -13,9 +13,12 @@
 //!
 //! `mailbox/README.md` has the layout, the rules, and what a death leaves at each point.
 
+mod annex;
+mod budget;
 pub(crate) mod cell;
 pub(crate) mod handle;
 mod layout;
+pub(crate) mod segments;
 #[cfg(test)]
 mod tests;
 
@@ -23,13 +26,15 @@ use crate::atomic::{AtomicU32, Ordering};
 use crate::authkey::random_bytes;
 use crate::gate;
 use crate::liveness::{self, Identity, Keeper, ProcessId, Table};
-use crate::shm::Region;
+use crate::mailbox::queue::Words;
+use crate::mailbox::ring::Ring;
+use crate::shm::{Region, Shareable};
 use crate::sync::lock::Lock;
 use crate::sync::{ALL, Futex};
 use crate::sys::futex;
 use crate::sys::memory::{self, Map};
 use crate::{Error, Result};
-use cell::{Cells, Kind};
+use cell::{Cell, Cells, Kind};
 pub(crate) use layout::Header;
 use layout::Layout;
 use nix::errno::Errno;
@@ -186,8 +191,9 @@ impl Arena {
         &self.cells
     }
 
-    /// The lock in a cell.
-    pub(crate) fn lock(&self, index: u32) -> Option<&'static Lock> {
+    /// The words of the object in a cell.
+    pub(crate) fn words<T: Shareable>(&self, index: u32) -> Option<&'static T> {
+        const { assert!(size_of::<T>() <= Cell::ROOM) };
         self.region.view(self.layout.body_of(index)?)
     }
 
@@ -243,17 +249,24 @@ impl Arena {
         let identity = Identity::own()?;
         let own =
             self.table.claim(identity).ok_or(Error::TooManyProcesses { limit: liveness::MOST_PROCESSES })?;
-        let (region, layout, cells) = (self.region, self.layout, self.cells);
-        let sweep = move |gone| {
-            cells.sweep(gone, own, |index, kind| match kind {
-                Kind::Lock => {
-                    let lock = layout.body_of(index).and_then(|at| region.view::<Lock>(at));
-                    lock.into_iter().for_each(|lock| lock.abandon(gone, &Futex));
-                }
-            });
-        };
+        let arena = ARENA.get().ok_or(Error::Malformed { what: "shared memory" })?;
+        let sweep = move |gone| arena.sweep(gone, own);
         let keeper = Keeper { table: self.table, own, sweep, presence: liveness::presence_of };
         keeper.start().inspect_err(|_| self.table.withdraw(own))?;
         Ok(own)
+    }
+
+    /// What is done for the process `gone`, by this one. It may be cut off anywhere, and be done by several at the same time.
+    fn sweep(&self, gone: ProcessId, own: ProcessId) {
+        self.cells.sweep(gone, own, |index, kind| match kind {
+            Kind::Lock => {
+                self.words::<Lock>(index).into_iter().for_each(|lock| lock.abandon(gone, &Futex));
+            }
+            Kind::Queue => {
+                let locks = self.cells.annexes().ring(index).map(Ring::locks);
+                locks.into_iter().flatten().for_each(|lock| lock.abandon(gone, &Futex));
+                self.words::<Words>(index).into_iter().for_each(Words::wake_all);
+            }
+        });
     }
 }

@@ -216,6 +216,32 @@ pub enum Error {
     #[error("the lock was released too many times: nobody held it")]
     NotHeld,
 
+    /// A queue takes no more messages.
+    #[error("the queue is full")]
+    Full,
+
+    /// A queue has no message.
+    #[error("the queue is empty")]
+    Empty,
+
+    /// A queue was closed in this process.
+    #[error("the queue is closed in this process")]
+    QueueClosed,
+
+    /// There is no memory for what was put into a queue.
+    #[error(
+        "no memory for a message of {want} bytes: {have} bytes of queues are in use, the limit of this family is {limit}; \
+         let the consumers catch up, or give the queues bounds"
+    )]
+    OutOfSpace {
+        /// Length of the message, in bytes.
+        want: u64,
+        /// What all queues of the family take now.
+        have: u64,
+        /// What they may take. With less in use, it is the machine that has no more.
+        limit: u64,
+    },
+
     /// The time given for the operation is over.
     #[error("{what} did not happen within {after:?}")]
     TimedOut {

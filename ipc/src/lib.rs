@@ -10,6 +10,7 @@
 //! - [`stream`]: byte streams without frames, and waiting for many;
 //! - [`rendezvous`], [`authkey`]: how processes of a family that are not parent and child find and trust each other;
 //! - [`call`]: calls to an actor in another process, as their callers see them;
+//! - [`sync`], [`mailbox`]: locks and queues in memory that a family of processes shares;
 //! - [`codec`]: serde values to bytes and back, with hostile bytes in mind;
 //! - [`log`]: events of other processes at this program's subscriber;
 //! - [`gate`]: what a fork waits for, and what its copy gives up.
@@ -31,8 +32,7 @@ mod error;
 pub mod gate;
 mod liveness;
 pub mod log;
-#[allow(dead_code, reason = "the layer above it is not built yet")]
-mod mailbox;
+pub mod mailbox;
 pub mod parent;
 pub mod rendezvous;
 #[cfg_attr(all(test, loom), path = "shm/model.rs")]

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use crate::sys::memory::Map;
+use std::io;
 use std::ptr;
 
 /// What may lie in shared memory.
@@ -30,6 +31,12 @@ unsafe impl Shareable for crate::arena::cell::Header {}
 // SAFETY: `repr(C)`, atomics, in structs of the same kind.
 unsafe impl Shareable for crate::arena::Header {}
 // SAFETY: `repr(C)`, atomics.
+unsafe impl Shareable for crate::arena::segments::Entry {}
+// SAFETY: `repr(C)`, atomics, in structs of the same kind.
+unsafe impl Shareable for crate::mailbox::ring::Ring {}
+// SAFETY: `repr(C)`, atomics, in structs of the same kind.
+unsafe impl Shareable for crate::mailbox::queue::Words {}
+// SAFETY: `repr(C)`, atomics.
 unsafe impl Shareable for crate::liveness::Slot {}
 // SAFETY: `repr(C)`, atomics.
 unsafe impl Shareable for crate::liveness::Header {}
@@ -38,7 +45,6 @@ unsafe impl Shareable for crate::liveness::Header {}
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Region(Map);
 
-#[allow(dead_code, reason = "copying is for the queue, whose face is not built yet")]
 impl Region {
     /// What `map` maps.
     pub(crate) fn new(map: Map) -> Self {
@@ -89,6 +95,24 @@ impl Region {
         // SAFETY: the bytes up to `end` have just been written, and lie within the capacity.
         unsafe { out.set_len(end) };
         Some(())
+    }
+
+    /// Takes memory for whole pages now.
+    ///
+    /// # Errors
+    ///
+    /// No memory left.
+    pub(crate) fn take_memory(&self, at: usize, length: usize) -> io::Result<()> {
+        self.0.take_memory(at, length)
+    }
+
+    /// Gives the memory of whole pages back.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer.
+    pub(crate) fn give_memory_back(&self, at: usize, length: usize) -> io::Result<()> {
+        self.0.give_memory_back(at, length)
     }
 
     /// One system call that stores into the region, as `read` of a program would: for the test of what the dying store.

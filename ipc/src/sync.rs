@@ -7,7 +7,6 @@
 //! The first two are pure: no `unsafe`, no system call. Sleeping and waking go through `Park`, so that loom can drive them.
 //! `mailbox/README.md` has the rules and the proof sketch.
 
-#[allow(dead_code, reason = "for the queue, whose face is not built yet")]
 pub(crate) mod eventcount;
 pub(crate) mod lock;
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! A cell's header is one word, so an object comes and goes by one store:
 //!
 //! ```text
-//! FREE      generation                              the body is all zero
+//! FREE      generation                              body and annex are all zero
 //! an object maker, generation, shared or not, kind
-//! CLEARING  who clears, generation                  nobody has a handle; the body is being zeroed
+//! CLEARING  who clears, generation, kind            nobody has a handle; body and annex are being emptied
 //! ```
 //!
 //! An object that was never *shared* (no handle of it was encoded) is known to its maker only, so it ends with the maker's
@@ -14,6 +14,7 @@
 //! A process killed while it clears leaves CLEARING with its id, and the sweep for it clears in its stead. As the body is
 //! zeroed before the cell is free, and by one process at a time, a slow clearer never zeroes what somebody else has made.
 
+use super::annex::Annexes;
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::liveness::ProcessId;
 
@@ -30,32 +31,36 @@ const MAKER_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
 /// cells between them are found by the makings that follow.
 const LOOKS: u32 = 64;
 
-/// In place of a kind.
+/// In place of a kind; beside a kind.
 const FREE: u64 = 0;
-const CLEARING: u64 = 15;
+const CLEARING: u64 = 1 << (KIND_BITS - 1);
 
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A [`Lock`](crate::sync::lock::Lock).
     Lock,
+    /// [`Words`](crate::mailbox::queue::Words), with a ring and segments in its annex.
+    Queue,
 }
 
 impl Kind {
     fn number(self) -> u64 {
         match self {
             Self::Lock => 1,
+            Self::Queue => 2,
         }
     }
 
     fn from_number(number: u64) -> Option<Self> {
-        (number == Self::Lock.number()).then_some(Self::Lock)
+        [Self::Lock, Self::Queue].into_iter().find(|kind| kind.number() == number)
     }
 
     /// What a user calls it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Lock => "lock",
+            Self::Queue => "queue",
         }
     }
 }
@@ -124,6 +129,9 @@ impl Cell {
     /// Where the body begins, in bytes.
     pub(crate) const BODY: usize = size_of::<AtomicU64>();
 
+    /// How long it is, in bytes.
+    pub(crate) const ROOM: usize = BODY_WORDS * size_of::<AtomicU32>();
+
     /// Whether the object is there for which `mark` was made.
     #[inline]
     pub(crate) fn has(&self, mark: Mark) -> bool {
@@ -145,12 +153,18 @@ pub(crate) struct Place {
 pub(crate) struct Cells {
     header: &'static Header,
     cells: &'static [Cell],
+    annexes: Annexes,
 }
 
 impl Cells {
     /// The cells made of these.
-    pub(crate) fn new(header: &'static Header, cells: &'static [Cell]) -> Self {
-        Self { header, cells }
+    pub(crate) fn new(header: &'static Header, cells: &'static [Cell], annexes: Annexes) -> Self {
+        Self { header, cells, annexes }
+    }
+
+    /// What the objects have outside of their cells.
+    pub(crate) fn annexes(&self) -> &Annexes {
+        &self.annexes
     }
 
     /// Makes an object whose body is all zero. `None`: no cell is left.
@@ -236,11 +250,13 @@ impl Cells {
 
     /// An object, or what its clearer left -> CLEARING by us -> FREE. Nothing is done if the cell has changed.
     fn clear(&self, index: u32, state: State, own: ProcessId) {
-        let Some(cell) = self.cell(index) else { return };
-        let clearing = State::new(CLEARING, state.generation(), Some(own));
+        let kind = Kind::from_number(state.kind() & !CLEARING);
+        let (Some(cell), Some(kind)) = (self.cell(index), kind) else { return };
+        let clearing = State::new(CLEARING | kind.number(), state.generation(), Some(own));
         if cell.state.compare_exchange(state.0, clearing.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return;
         }
+        self.annexes.clear(index, kind);
         for word in &cell.body {
             word.store(0, Ordering::Relaxed);
         }

@@ -5,6 +5,7 @@
 use super::cell::{Cell, Kind, Mark, Place};
 use super::{Arena, arena};
 use crate::liveness::ProcessId;
+use crate::shm::Shareable;
 use crate::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::fmt;
@@ -70,6 +71,11 @@ impl Handle {
     /// Its number among the objects that are.
     pub(crate) fn index(&self) -> u32 {
         self.place.index
+    }
+
+    /// Its words.
+    pub(crate) fn words<T: Shareable>(&self) -> Option<&'static T> {
+        self.arena.words(self.place.index)
     }
 
     /// The object does not have the words that it should have.

@@ -2,9 +2,12 @@
 //!
 //! All parts but the first grow with the arena, so a small one (RLIMIT_AS, RLIMIT_FSIZE) works like a large one.
 
+use super::annex::Annexes;
 use super::cell::{Cell, Cells};
+use super::segments::{self, SegmentTable};
 use crate::atomic::{AtomicU64, Ordering};
 use crate::liveness::{self, MOST_PROCESSES, Slot, Table};
+use crate::mailbox::ring::Ring;
 use crate::shm::Region;
 use crate::sys::memory::{address_limit, file_size_limit};
 use std::io;
@@ -21,7 +24,7 @@ const GRAIN: usize = 256 << 10;
 /// The process table.
 const TABLE: usize = 64 << 10;
 
-/// The cells: one byte in a thousand of the arena.
+/// The cells: one byte in a thousand of the arena. Behind them, a ring for each; the segment table; segments.
 const CELLS: usize = 1 << 20;
 const BYTES_PER_CELL_BYTE: usize = 1024;
 
@@ -41,6 +44,8 @@ pub(crate) struct Header {
     processes: liveness::Header,
     /// Words of the cells.
     cells: super::cell::Header,
+    /// Words of the segments.
+    segments: segments::Header,
 }
 
 impl Header {
@@ -96,7 +101,31 @@ impl Layout {
 
     pub(super) fn cells(self, region: &Region) -> Option<Cells> {
         let cells = region.views::<Cell>(CELLS, self.count_of_cells())?;
-        Some(Cells::new(&self.header(region)?.cells, cells))
+        Some(Cells::new(&self.header(region)?.cells, cells, self.annexes(region)?))
+    }
+
+    pub(super) fn annexes(self, region: &Region) -> Option<Annexes> {
+        let rings = region.views::<Ring>(self.rings(), self.count_of_cells())?;
+        let (start, count) = self.segments();
+        let entries = region.views::<segments::Entry>(self.segment_table(), count)?;
+        let segments = SegmentTable::new(&self.header(region)?.segments, entries, *region, start);
+        Some(Annexes::new(rings, segments))
+    }
+
+    fn rings(self) -> usize {
+        CELLS + self.count_of_cells() * size_of::<Cell>()
+    }
+
+    fn segment_table(self) -> usize {
+        self.rings() + self.count_of_cells() * size_of::<Ring>()
+    }
+
+    /// Where segments begin, and how many there are.
+    fn segments(self) -> (usize, usize) {
+        let table = self.segment_table();
+        let entries = (self.length - table) / (segments::SIZE + size_of::<segments::Entry>());
+        let start = (table + entries * size_of::<segments::Entry>()).next_multiple_of(GRAIN);
+        (start, self.length.saturating_sub(start) / segments::SIZE)
     }
 
     fn count_of_cells(self) -> usize {
@@ -112,4 +141,4 @@ impl Layout {
 
 const _: () = assert!(size_of::<Header>() <= TABLE);
 const _: () = assert!(TABLE + (MOST_PROCESSES + 1) * size_of::<Slot>() <= CELLS);
-const _: () = assert!(CELLS + LEAST / BYTES_PER_CELL_BYTE <= LEAST);
+const _: () = assert!(CELLS + 4 * (LEAST / BYTES_PER_CELL_BYTE) + segments::SIZE <= LEAST);

@@ -13,8 +13,10 @@ fn id(slot: u32) -> ProcessId {
 
 /// Cells of their own, with room for eight.
 fn cells() -> (Cells, Region) {
-    let region = Region::new(Map::new(sparse_memory(4096).unwrap().as_fd()).unwrap());
-    (Cells::new(region.view::<Header>(0).unwrap(), region.views::<Cell>(1024, 8).unwrap()), region)
+    let region = Region::new(Map::new(sparse_memory(4 << 20).unwrap().as_fd()).unwrap());
+    let annexes = Layout::of(region.length()).unwrap().annexes(&region).unwrap();
+    let cells = region.views::<Cell>(1024, 8).unwrap();
+    (Cells::new(region.view::<Header>(0).unwrap(), cells, annexes), region)
 }
 
 fn swept(cells: &Cells, gone: ProcessId) -> Vec<u32> {
@@ -104,9 +106,10 @@ fn arenas_of_all_lengths_have_their_parts_inside() {
         let region = Region::new(Map::new(sparse_memory(length).unwrap().as_fd()).unwrap());
         let layout = Layout::of(region.length()).unwrap();
         assert!(layout.table(&region).is_some() && layout.cells(&region).is_some(), "{length}");
+        assert!(layout.annexes(&region).unwrap().ring(0).is_some(), "{length}");
         assert_eq!(layout.header(&region).unwrap().family(), None, "no magic number");
         let last = (0..).take_while(|index| layout.body_of(*index).is_some()).last().unwrap();
-        assert!(region.view::<Lock>(layout.body_of(last).unwrap()).is_some());
+        assert!(region.view::<Words>(layout.body_of(last).unwrap()).is_some());
     }
     for length in [0, 4096, (4 << 20) - 1, (4 << 20) + 4096] {
         assert!(Layout::of(length).is_none(), "{length}");

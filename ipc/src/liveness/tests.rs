@@ -9,7 +9,7 @@ use crate::atomic::{AtomicU32, Ordering};
 use crate::shm::Region;
 use crate::sync::Futex;
 use crate::sync::lock::{Acquired, Lock};
-use crate::sys::memory::{Map, give_memory_back, memory_taken, sparse_memory};
+use crate::sys::memory::{Map, memory_taken, sparse_memory};
 use crate::sys::process::start_time;
 use nix::sys::signal::Signal;
 use std::io::stdin;
@@ -292,7 +292,7 @@ fn next_holder_is_left_alone(test: &str, presence: fn(Identity, Marked) -> Prese
         world.region.read(at, &mut there).unwrap();
         there == ours
     });
-    give_memory_back(world.file.as_fd(), BYTES as u64, READ as u64).unwrap();
+    world.region.give_memory_back(BYTES, READ).unwrap();
     is_intact
 }
 

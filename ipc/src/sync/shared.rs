@@ -41,7 +41,7 @@ impl SharedLock {
     }
 
     fn of(handle: Handle) -> Result<Self> {
-        let lock = handle.arena().lock(handle.index()).ok_or_else(|| handle.gone())?;
+        let lock = handle.words().ok_or_else(|| handle.gone())?;
         Ok(Self { handle, lock })
     }
 

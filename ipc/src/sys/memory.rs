@@ -2,10 +2,11 @@
 
 use super::check;
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{SysconfVar, sysconf};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -63,34 +64,11 @@ pub fn address_limit() -> io::Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_AS)?.0)
 }
 
-/// Takes memory for a part of a memory file now, so that touching it later cannot fail.
-///
-/// # Errors
-///
-/// No memory left.
-pub fn take_memory(file: BorrowedFd<'_>, at: u64, length: u64) -> io::Result<()> {
-    change(file, FallocateFlags::empty(), at, length)
-}
-
-/// Gives the memory of a part of a memory file back; what was there reads as zeros.
-///
-/// # Errors
-///
-/// The kernel's answer to fallocate(2).
-pub fn give_memory_back(file: BorrowedFd<'_>, at: u64, length: u64) -> io::Result<()> {
-    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    change(file, flags, at, length)
-}
-
-fn change(file: BorrowedFd<'_>, flags: FallocateFlags, at: u64, length: u64) -> io::Result<()> {
-    let number = |value: u64| libc::off_t::try_from(value).map_err(|_| Errno::EFBIG);
-    let (at, length) = (number(at)?, number(length)?);
-    loop {
-        match fallocate(file, flags, at, length) {
-            Err(Errno::EINTR) => {}
-            other => return Ok(other?),
-        }
-    }
+/// Bytes of memory that the machine has, if it says so.
+#[must_use]
+pub fn physical_memory() -> Option<u64> {
+    let value = |name| sysconf(name).ok().flatten().and_then(|value| u64::try_from(value).ok());
+    value(SysconfVar::_PHYS_PAGES)?.checked_mul(value(SysconfVar::PAGE_SIZE)?)
 }
 
 /// Bytes of memory that a memory file takes now.
@@ -129,7 +107,7 @@ impl Map {
         let (rights, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_NORESERVE);
         let start = map(length, rights, flags, file.as_raw_fd())?;
         let map = Self { start, length };
-        map.advise(libc::MADV_DONTDUMP)?;
+        map.advise(0, length, libc::MADV_DONTDUMP)?;
         Ok(map)
     }
 
@@ -145,10 +123,38 @@ impl Map {
         self.length
     }
 
-    fn advise(&self, advice: libc::c_int) -> io::Result<()> {
-        // SAFETY: the range is this mapping, and the advices used here leave its content alone.
-        check(unsafe { libc::madvise(self.start.as_ptr().cast(), self.length, advice) })?;
-        Ok(())
+    /// Takes memory for whole pages now, so that touching them later cannot fail (MADV_POPULATE_WRITE).
+    ///
+    /// # Errors
+    ///
+    /// No memory left.
+    pub fn take_memory(&self, at: usize, length: usize) -> io::Result<()> {
+        self.advise(at, length, libc::MADV_POPULATE_WRITE)
+    }
+
+    /// Gives the memory of whole pages back; what was there reads as zeros (MADV_REMOVE).
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer to madvise(2).
+    pub fn give_memory_back(&self, at: usize, length: usize) -> io::Result<()> {
+        self.advise(at, length, libc::MADV_REMOVE)
+    }
+
+    fn advise(&self, at: usize, length: usize, advice: libc::c_int) -> io::Result<()> {
+        if at.checked_add(length).is_none_or(|end| end > self.length) {
+            return Err(Errno::EINVAL.into());
+        }
+        // SAFETY: the offset lies within the mapping, as was checked.
+        let start = unsafe { self.start.as_ptr().add(at) };
+        loop {
+            // SAFETY: the range lies within this mapping, which nothing of Rust points into but atomics and copies: of
+            // the advices used here, one zeroes pages that their owner gives up, the others leave the content alone.
+            match check(unsafe { libc::madvise(start.cast(), length, advice) }) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map(drop),
+            }
+        }
     }
 }
 
@@ -163,7 +169,7 @@ pub fn word_per_process() -> io::Result<&'static AtomicU32> {
     let length = size_of::<AtomicU32>();
     let start = map(length, rights, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
     let page = Map { start, length };
-    page.advise(libc::MADV_WIPEONFORK)?;
+    page.advise(0, length, libc::MADV_WIPEONFORK)?;
     // SAFETY: the page is aligned, zeroed, never taken away, and nobody else knows of it.
     Ok(unsafe { page.start.cast::<AtomicU32>().as_ref() })
 }

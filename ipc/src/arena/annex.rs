@@ -1,0 +1,43 @@
+//! What a queue has outside of its cell: its ring, and the segments of its messages.
+//!
+//! The ring of the queue in a cell lies in a row of rings, at the number of the cell. A ring of a cell that holds no queue is
+//! all zero and takes no memory, so nobody may even look at it.
+
+use super::cell::Kind;
+use super::segments::SegmentTable;
+use crate::mailbox::ring::Ring;
+
+/// All rings and segments of an arena.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Annexes {
+    rings: &'static [Ring],
+    segments: SegmentTable,
+}
+
+impl Annexes {
+    /// The annexes made of these.
+    pub(crate) fn new(rings: &'static [Ring], segments: SegmentTable) -> Self {
+        Self { rings, segments }
+    }
+
+    /// The ring of the queue in this cell.
+    pub(crate) fn ring(&self, index: u32) -> Option<&'static Ring> {
+        self.rings.get(usize::try_from(index).ok()?)
+    }
+
+    /// All segments.
+    pub(crate) fn segments(&self) -> &SegmentTable {
+        &self.segments
+    }
+
+    /// The object in a cell ends: what it has here is given back. May be cut off anywhere and be done again.
+    pub(crate) fn clear(&self, index: u32, kind: Kind) {
+        if kind != Kind::Queue {
+            return;
+        }
+        self.segments.free_all_of(index);
+        if let Some(ring) = self.ring(index) {
+            ring.clear();
+        }
+    }
+}

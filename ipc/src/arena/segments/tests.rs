@@ -1,0 +1,112 @@
+//! Segments are used again before others are, never beyond the budget, and give their memory back.
+
+use super::super::layout::Layout;
+use super::*;
+use crate::sys::memory::{Map, memory_taken, sparse_memory};
+use std::os::fd::{AsFd, OwnedFd};
+
+fn own() -> ProcessId {
+    ProcessId::new(1, 1).unwrap()
+}
+
+/// The segments of an arena of `length` bytes, of which `budget` may be used.
+fn table(length: usize, budget: u32) -> (SegmentTable, OwnedFd) {
+    let file = sparse_memory(length as u64).unwrap();
+    let region = Region::new(Map::new(file.as_fd()).unwrap());
+    let table = *Layout::of(length).unwrap().annexes(&region).unwrap().segments();
+    table.header.budget.store(budget, Ordering::Relaxed);
+    (table, file)
+}
+
+impl SegmentTable {
+    /// A free one becomes that queue's.
+    fn take(&self, queue: u32) -> Option<Segment> {
+        let segment = self.find_free()?;
+        let state = self.look(segment).unwrap();
+        assert!(self.change(segment, state, State::new(state.version, Owner::Queue(queue))));
+        Some(segment)
+    }
+
+    fn free(&self, segment: Segment) {
+        let state = self.look(segment).unwrap();
+        assert!(!state.is_free() && self.change(segment, state, state.freed()));
+        self.note_free(segment);
+    }
+}
+
+fn numbers(segments: &[Segment]) -> Vec<u32> {
+    segments.iter().map(|segment| segment.number()).collect()
+}
+
+#[test]
+fn segments_are_taken_up_to_the_budget_and_holes_are_found() {
+    let (table, _file) = table(64 << 20, 200);
+    let taken: Vec<_> = std::iter::from_fn(|| table.take(5)).collect();
+    assert_eq!(numbers(&taken), (1..=200).collect::<Vec<_>>());
+    assert_eq!((table.in_use(), table.limit()), (200 * SIZE as u64, 200 * SIZE as u64));
+    for hole in [150, 7, 199, 0] {
+        table.free(taken[hole]);
+        assert_eq!(table.take(5), Some(taken[hole]));
+    }
+    // As if whoever freed it had been killed before it could say so.
+    let state = table.look(taken[3]).unwrap();
+    table.change(taken[3], state, state.freed());
+    assert_eq!(table.take(5), Some(taken[3]));
+    assert_eq!(table.take(5), None);
+}
+
+#[test]
+fn free_segments_are_used_before_new_ones() {
+    let (table, _file) = table(64 << 20, 200);
+    for _ in 0..1000 {
+        let two = [table.take(1).unwrap(), table.take(2).unwrap()];
+        assert_eq!(numbers(&two), [1, 2]);
+        two.into_iter().for_each(|segment| table.free(segment));
+    }
+    assert_eq!(table.used(), 2);
+}
+
+#[test]
+fn what_a_queue_has_is_freed_and_nothing_else() {
+    let (table, _file) = table(64 << 20, 200);
+    let owners = [1, 2, 1, 2, 2].map(|queue| (queue, table.take(queue).unwrap()));
+    table.free_all_of(2);
+    for (queue, segment) in owners {
+        assert_eq!(table.look(segment).unwrap().is_free(), queue == 2);
+    }
+    assert_eq!(table.in_use(), 2 * SIZE as u64);
+}
+
+#[test]
+fn memory_is_taken_before_it_is_used_and_little_by_little() {
+    let (table, file) = table(64 << 20, 200);
+    let segment = table.take(1).unwrap();
+    let before = memory_taken(file.as_fd()).unwrap();
+    table.back(segment, 1).unwrap();
+    assert_eq!(memory_taken(file.as_fd()).unwrap(), before + u64::from(PAGE));
+    for end in (1..=ROOM).step_by(999) {
+        table.back(segment, end).unwrap();
+    }
+    table.back(segment, ROOM).unwrap();
+    assert_eq!(memory_taken(file.as_fd()).unwrap(), before + SIZE as u64);
+    assert_eq!(table.back(segment, ROOM + 1), Err(NoSpace));
+    assert_eq!(table.back(Segment::new(10_000).unwrap(), 1), Err(NoSpace));
+}
+
+#[test]
+fn the_memory_of_many_free_segments_is_given_back() {
+    let (table, file) = table(256 << 20, 1000);
+    let taken: Vec<_> = (0..600).map(|_| table.take(1).unwrap()).collect();
+    taken.iter().for_each(|segment| table.back(*segment, ROOM).unwrap());
+    for segment in &taken[..590] {
+        table.free(*segment);
+        table.trim(own());
+    }
+    let left = memory_taken(file.as_fd()).unwrap() / SIZE as u64;
+    let most = MOST_WARM as u64 + u64::from(ROUND) + 10;
+    assert!((10 + MOST_WARM as u64..=most).contains(&left), "{left} of 600 segments have memory");
+    // What was given back is as good as new.
+    let again: Vec<_> = (0..590).map(|_| table.take(2).unwrap()).collect();
+    again.iter().for_each(|segment| table.back(*segment, ROOM).unwrap());
+    assert_eq!(table.used(), 600);
+}

@@ -1,0 +1,79 @@
+//! Values as messages.
+//!
+//! A value is encoded before anything of the queue is touched, so what cannot travel is an error of whoever puts it. A `Vec` of
+//! numbers and a `String` are not encoded: their bytes go from where they are into the queue, and those of a `Vec<u8>` and a
+//! `String` from there into the value. Everything else passes through a buffer that its thread keeps.
+
+use super::queue::{SharedQueue, Wait};
+use crate::codec::{self, Raw, Wire};
+use crate::{Error, Result};
+use std::cell::Cell;
+
+/// Largest buffer that a thread keeps: 1 MiB.
+const MOST_KEPT: usize = 1 << 20;
+
+thread_local! {
+    /// Taken while it is used, since a value's own code may use a queue too.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `run` with an empty buffer.
+fn with_buffer<T>(run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+    buffer.clear();
+    let done = run(&mut buffer);
+    if buffer.capacity() <= MOST_KEPT {
+        // Not when the thread ends.
+        let _ = BUFFER.try_with(|kept| kept.set(buffer));
+    }
+    done
+}
+
+impl SharedQueue {
+    /// Puts a value.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Codec`] if it cannot travel; those of [`put`](Self::put).
+    #[inline]
+    pub fn put_value<T: Wire>(&self, value: &T, wait: Wait) -> Result<()> {
+        if let Some((length, content)) = codec::raw_parts(value) {
+            return self.put(&[&length, content], wait);
+        }
+        with_buffer(|buffer| {
+            codec::encode_into(value, buffer)?;
+            codec::check_encoded::<T, T>(buffer)?;
+            self.put(&[buffer], wait)
+        })
+    }
+
+    /// Gets a value.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QueueClosed`]; [`Error::Codec`] if the message is no such value: it is taken out all the same; those of
+    /// [`take`](Self::take).
+    #[inline]
+    pub fn get_value<T: Wire>(&self, wait: Wait) -> Result<T> {
+        self.assert_open()?;
+        self.take_value(wait)
+    }
+
+    /// As [`get_value`](Self::get_value), also of a closed handle, which then waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get_value`](Self::get_value); [`Error::QueueClosed`] if it is closed and nothing is left.
+    #[inline]
+    pub fn take_value<T: Wire>(&self, wait: Wait) -> Result<T> {
+        if let Some(mut raw) = Raw::<T>::new() {
+            let (length, content) = raw.parts();
+            self.take(length, content, wait)?;
+            return Ok(raw.value()?);
+        }
+        with_buffer(|buffer| {
+            self.take(&mut [], buffer, wait)?;
+            Ok::<T, Error>(codec::decode_wire(buffer)?)
+        })
+    }
+}
