@@ -275,6 +275,33 @@ pub enum ErrorKind {
     #[error("{}", IpcError::NotHeld)]
     NotHeld,
 
+    /// The queue takes no more messages, or did not until the time was over (Python's `queue.Full`).
+    #[error("{}", IpcError::Full)]
+    Full,
+
+    /// The queue has no message, or had none until the time was over (Python's `queue.Empty`).
+    #[error("{}", IpcError::Empty)]
+    Empty,
+
+    /// The queue was closed in this process.
+    #[error("{}", IpcError::QueueClosed)]
+    QueueClosed,
+
+    /// `join_thread` before `close`.
+    #[error("the queue is open in this process: close it before you join its thread")]
+    QueueOpen,
+
+    /// There is no memory for what was put into a queue.
+    #[error("{}", IpcError::OutOfSpace { want: *.want, have: *.have, limit: *.limit })]
+    OutOfSpace {
+        /// Length of the message, in bytes.
+        want: u64,
+        /// What all queues of the family take now, in bytes.
+        have: u64,
+        /// What they may take. With less in use, it is the machine that has no more.
+        limit: u64,
+    },
+
     /// This process cannot use the memory that its family shares.
     #[error("the memory that processes share cannot be used: {reason}")]
     NoSharedMemory {

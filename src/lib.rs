@@ -21,6 +21,7 @@
 //! - [`ActorProcess`] hosts a value of yours in a process of its own; [`macro@actor`] makes its methods callable from others.
 //! - [`Supervisor`] keeps processes running: it starts them again when they end, with OTP's strategies and limits.
 //! - [`Lock`] keeps processes from doing something at the same time, and survives whoever holds it.
+//! - [`Queue`] carries values between any number of processes, and survives them too.
 //! - [`pipe`] connects two processes; a [`Connection`] may be an argument, or be sent over another one.
 //! - [`Error`] says which process, pid and task it was, and [`ErrorKind`] what happened to it.
 //!
@@ -34,7 +35,7 @@
 //!
 //! # Linux only, for now
 //!
-//! The library uses pidfds, `clone` and Unix sockets of Linux 5.4 or later; a [`Lock`] needs 5.16.
+//! The library uses pidfds, `clone` and Unix sockets of Linux 5.4 or later; a [`Lock`] and a [`Queue`] need 5.16.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
@@ -54,6 +55,7 @@ mod pool;
 pub mod prelude;
 mod process;
 mod progress;
+mod queue;
 mod repr;
 mod supervisor;
 mod sync;
@@ -71,6 +73,7 @@ pub use family::{CurrentProcess, ParentProcess, active_children, current_process
 pub use log::{Level, LevelFilter, LogForwarding, log_to_stderr, set_log_forwarding};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder, PoolCall};
 pub use process::{ForkBuilder, NoResult, Orphan, Process, ProcessBuilder};
+pub use queue::{PutError, Queue, QueueIter, SimpleQueue};
 
 pub use supervisor::{
     AutoShutdown, ChildCounts, ChildInfo, ChildKind, ChildSpec, ChildState, Restart, Shutdown, Strategy,

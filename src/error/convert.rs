@@ -59,6 +59,12 @@ fn kind_of(error: &IpcError) -> ErrorKind {
             ErrorKind::ForeignChild { name: name.clone(), creator: *creator }
         }
         IpcError::NotHeld => ErrorKind::NotHeld,
+        IpcError::Full => ErrorKind::Full,
+        IpcError::Empty => ErrorKind::Empty,
+        IpcError::QueueClosed => ErrorKind::QueueClosed,
+        IpcError::OutOfSpace { want, have, limit } => {
+            ErrorKind::OutOfSpace { want: *want, have: *have, limit: *limit }
+        }
         IpcError::NoSharedMemory { reason } => ErrorKind::NoSharedMemory { reason: reason.clone() },
         IpcError::Disconnected => ErrorKind::Disconnected,
         IpcError::EmptyKey => ErrorKind::EmptyKey,

@@ -54,6 +54,7 @@ mod pool_storm;
 mod preload;
 mod process;
 mod programs;
+mod queue;
 mod relatives;
 mod rights;
 mod scarce;

@@ -18,8 +18,9 @@ const LENGTH: usize = size_of::<u64>();
 /// ```
 /// use procession_ipc::codec;
 ///
-/// let (length, content) = codec::raw_parts(&vec![1u8, 2]).unwrap();
-/// assert_eq!([&length, content].concat(), codec::encode(&[1u8, 2])?);
+/// let numbers = vec![1u8, 2];
+/// let (length, content) = codec::raw_parts(&numbers).unwrap();
+/// assert_eq!([&length[..], content].concat(), codec::encode(&numbers)?);
 /// assert!(codec::raw_parts(&7u8).is_none());
 /// # Ok::<(), codec::CodecError>(())
 /// ```

@@ -109,6 +109,7 @@ pub(crate) struct Actor<'a, S, P> {
 
 impl Ring {
     /// An empty queue.
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
         let producers = Producers {
             lock: Lock::new(),

@@ -1,0 +1,277 @@
+//! Queues between processes.
+
+mod error;
+mod simple;
+
+pub use error::PutError;
+pub use simple::SimpleQueue;
+
+use crate::{Error, ErrorKind, Result};
+use procession_ipc::Error as IpcError;
+use procession_ipc::codec::Wire;
+use procession_ipc::mailbox::{SharedQueue, Wait};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// A queue between processes: any number of them may put and get, each message arrives once, first in, first out.
+///
+/// A handle may be cloned, be an argument or a result, or be sent to any process of the family, whatever the start method (in
+/// Python it can only be inherited). The messages lie in memory that the family shares:
+///
+/// - A value is encoded when it is put. One that cannot travel is an error there, and nothing is queued.
+/// - **What was put is there**, also if the process that put it ends at once, is killed, or is joined before anybody gets. In
+///   Python a thread feeds a pipe, so a process that has put much does not end before somebody gets it, and one that is
+///   killed takes what was not yet written with it.
+/// - Processes may be killed at any moment, in the middle of putting or getting: the others go on. A message is lost at most
+///   if the process is killed that was getting it.
+/// - [`len`](Self::len), [`is_empty`](Self::is_empty) and [`is_full`](Self::is_full) are exact at the moment of the call.
+/// - Messages of one process arrive in the order in which it put them, and so do those of all: the order is that of putting.
+///
+/// A queue without a bound takes as many messages as memory allows, up to 2^24 - 1. All queues of a family together may take
+/// a quarter of the memory of the machine, or of its cgroup; beyond that, putting is [`ErrorKind::OutOfSpace`]. Waiting costs
+/// no processor time.
+///
+/// # Examples
+///
+/// ```
+/// use procession::prelude::*;
+///
+/// fn greet(names: Queue<String>, greetings: Queue<String>) {
+///     for name in std::iter::from_fn(|| names.get().ok().filter(|name| name != "STOP")) {
+///         greetings.put(format!("hello {name}")).unwrap();
+///     }
+/// }
+///
+/// let (names, greetings) = (Queue::new()?, Queue::new()?);
+/// let process = Process::spawn(greet, (names.clone(), greetings.clone()))?;
+/// for name in ["bob", "eve", "STOP"] {
+///     names.put(name.to_owned())?;
+/// }
+/// process.join()?;
+/// assert_eq!([greetings.get()?, greetings.get()?], ["hello bob", "hello eve"]);
+/// assert!(greetings.is_empty());
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Serialize, Deserialize)]
+#[serde(transparent, bound = "")]
+pub struct Queue<T> {
+    shared: SharedQueue,
+    /// Values go in and come out.
+    items: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Wire> Queue<T> {
+    /// Makes an empty queue without a bound. Putting never waits for somebody to get.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoSharedMemory`].
+    pub fn new() -> Result<Self> {
+        Ok(Self::of(SharedQueue::new(None)?))
+    }
+
+    /// Makes an empty queue that takes `most` messages (Python's `maxsize`, where 0 is no bound).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Zero`] if that is 0; [`ErrorKind::NoSharedMemory`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::prelude::*;
+    ///
+    /// let queue = Queue::bounded(2)?;
+    /// queue.put('a')?;
+    /// queue.put('b')?;
+    /// assert!(queue.is_full());
+    /// let refused = queue.try_put('c').unwrap_err();
+    /// assert_eq!(refused.kind(), &ErrorKind::Full);
+    /// assert_eq!(refused.into_value(), 'c');
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[doc(alias = "maxsize")]
+    pub fn bounded(most: usize) -> Result<Self> {
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let most = NonZeroU32::new(most).ok_or_else(|| {
+            Error::new(ErrorKind::Zero { what: "the number of messages of a bounded queue" })
+        })?;
+        Ok(Self::of(SharedQueue::new(Some(most))?))
+    }
+
+    fn of(shared: SharedQueue) -> Self {
+        Self { shared, items: PhantomData }
+    }
+
+    /// Puts a value at the end; waits while a bounded queue is full.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::QueueClosed`], [`ErrorKind::OutOfSpace`]; [`ErrorKind::Codec`] and [`ErrorKind::NotRoundTrip`] for a value
+    /// that cannot travel; [`ErrorKind::NoSharedMemory`] on the first use in a process. The error has the value.
+    #[inline]
+    pub fn put(&self, value: T) -> Result<(), PutError<T>> {
+        self.put_within(value, Wait::Forever)
+    }
+
+    /// Puts a value if the queue is not full.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Full`]; as for [`put`](Self::put).
+    #[doc(alias = "put_nowait")]
+    pub fn try_put(&self, value: T) -> Result<(), PutError<T>> {
+        self.put_within(value, Wait::Never)
+    }
+
+    /// Puts a value at the end; waits while a bounded queue is full, at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Full`] if it still is; as for [`put`](Self::put).
+    pub fn put_timeout(&self, value: T, timeout: Duration) -> Result<(), PutError<T>> {
+        self.put_within(value, Wait::within(timeout))
+    }
+
+    #[inline]
+    fn put_within(&self, value: T, wait: Wait) -> Result<(), PutError<T>> {
+        self.shared.put_value(&value, wait).map_err(|error| PutError::new(error, value))
+    }
+
+    /// Takes the first value out; waits while there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::QueueClosed`]; [`ErrorKind::Codec`] if what was put is no `T`, which is then out of the queue;
+    /// [`ErrorKind::NoSharedMemory`] on the first use in a process.
+    #[inline]
+    pub fn get(&self) -> Result<T> {
+        Ok(self.shared.get_value(Wait::Forever)?)
+    }
+
+    /// Takes the first value out, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Empty`]; as for [`get`](Self::get).
+    #[doc(alias = "get_nowait")]
+    pub fn try_get(&self) -> Result<T> {
+        Ok(self.shared.get_value(Wait::Never)?)
+    }
+
+    /// Takes the first value out; waits while there is none, at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Empty`] if there still is none; as for [`get`](Self::get).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
+        Ok(self.shared.get_value(Wait::within(timeout))?)
+    }
+
+    /// Takes one value out after the other, and waits for each. It ends when the queue is closed in this process and nothing is
+    /// left in it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::prelude::*;
+    ///
+    /// let queue = Queue::new()?;
+    /// for number in 0..3 {
+    ///     queue.put(number)?;
+    /// }
+    /// queue.close();
+    /// assert_eq!(queue.iter().collect::<Result<Vec<i32>, _>>()?, [0, 1, 2]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn iter(&self) -> QueueIter<'_, T> {
+        QueueIter { queue: self }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Number of messages in the queue. In Python it is an approximation.
+    #[doc(alias = "qsize")]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Whether there is no message in the queue.
+    #[doc(alias = "empty")]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shared.is_empty()
+    }
+
+    /// Whether it takes no more messages.
+    #[doc(alias = "full")]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full()
+    }
+
+    /// Closes this handle and its clones in this process: putting and getting are [`ErrorKind::QueueClosed`] from now on, also
+    /// for whoever is waiting. Other processes are not concerned, and neither are the messages.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Waits until what this process has put is there for others, which it always is: for programs that were written for Python.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::QueueOpen`] before [`close`](Self::close), as in Python.
+    pub fn join_thread(&self) -> Result<()> {
+        if self.shared.is_closed() { Ok(()) } else { Err(Error::new(ErrorKind::QueueOpen)) }
+    }
+
+    /// Does nothing, since the end of a process never waits for a queue: for programs that were written for Python.
+    #[doc(alias = "allow_exit_without_flush")]
+    pub fn cancel_join_thread(&self) {}
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), items: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("len", &self.len())
+            .field("is_closed", &self.shared.is_closed())
+            .finish()
+    }
+}
+
+impl<'a, T: Wire> IntoIterator for &'a Queue<T> {
+    type Item = Result<T>;
+    type IntoIter = QueueIter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// The values of a queue, as [`Queue::iter`] takes them out.
+#[derive(Debug)]
+pub struct QueueIter<'a, T> {
+    queue: &'a Queue<T>,
+}
+
+impl<T: Wire> Iterator for QueueIter<'_, T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Result<T>> {
+        match self.queue.shared.take_value(Wait::Forever) {
+            Err(IpcError::QueueClosed) => None,
+            taken => Some(taken.map_err(Error::from)),
+        }
+    }
+}
