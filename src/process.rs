@@ -6,7 +6,7 @@ pub use fork::ForkBuilder;
 
 use crate::repr::{Repr, State};
 use crate::{Context, Error, ErrorKind, Result};
-use procession_actors::process::{self, Options};
+use procession_actors::process::{self, Options, Unwatched};
 use procession_ipc::child::{Child, ExitStatus};
 use procession_ipc::codec::Wire;
 use procession_ipc::start::target::{Target, assert_target};
@@ -55,6 +55,8 @@ pub struct Process<R = ()> {
     reply: Option<(Reply, &'static str)>,
     taken: AtomicBool,
     closed: AtomicBool,
+    /// As long as this handle is there, nobody else looks after the process.
+    _unwatched: Option<Unwatched>,
     result: PhantomData<fn() -> R>,
 }
 
@@ -222,10 +224,10 @@ impl<R> Process<R> {
         }
     }
 
-    fn new<F>(started: Started) -> Self {
+    fn new<F>((started, _unwatched): (Started, Option<Unwatched>)) -> Self {
         let reply = Some((started.reply, std::any::type_name::<F>()));
         let (taken, closed) = (false.into(), false.into());
-        Self { child: started.child, reply, taken, closed, result: PhantomData }
+        Self { child: started.child, reply, taken, closed, _unwatched, result: PhantomData }
     }
 
     /// The child, unless the handle is closed.
@@ -271,13 +273,21 @@ impl Process<()> {
     pub(crate) fn of_start(started: &Started, task: &'static str) -> Self {
         let reply = Some((started.reply.clone(), task));
         let (taken, closed) = (false.into(), false.into());
-        Self { child: Arc::clone(&started.child), reply, taken, closed, result: PhantomData }
+        Self {
+            child: Arc::clone(&started.child),
+            reply,
+            taken,
+            closed,
+            _unwatched: None,
+            result: PhantomData,
+        }
     }
 }
 
 impl Process<NoResult> {
     pub(crate) fn of_child(child: Arc<Child>) -> Self {
-        Self { child, reply: None, taken: true.into(), closed: false.into(), result: PhantomData }
+        let (taken, closed) = (true.into(), false.into());
+        Self { child, reply: None, taken, closed, _unwatched: None, result: PhantomData }
     }
 }
 

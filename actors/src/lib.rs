@@ -1,11 +1,11 @@
 //! The actors of `procession`: life cycles of processes, and the pool.
 //!
 //! Actors own life cycles, never messages on their way: starting, watching, replacing and stopping are done here by ractor
-//! actors on one thread per OS process, which starts with the first process that is started. Bytes move on plain threads.
+//! actors on one thread per OS process, which starts when it is first needed. Bytes move on plain threads.
 //!
 //! ```text
 //! root supervisor actor            one per OS process, lazily (runtime)
-//! |- process actor                 one per child: sees its end, reaps it
+//! |- process actor                 one per child whose handle is gone: sees its end, reaps it
 //! |- host                          in the process of a typed actor: owns the value, carries calls out
 //! |- pool actor                    one per pool: replaces workers, within a restart intensity
 //! |  `- process actor              one per worker

@@ -1,4 +1,9 @@
 //! Processes: starting them, and the actor that watches each.
+//!
+//! Who holds the handle of a process can join it, so nobody else has to watch while it is held: a program that starts, joins
+//! and drops never has the thread of the actors, and its copies are those of a process with one thread, which are cheaper.
+//! The root is told when the handle is dropped and the process still runs ([`Unwatched`]), or at once if the thread is there
+//! anyway, or if somebody hears when and how processes end.
 
 use crate::Result;
 use crate::runtime;
@@ -34,26 +39,52 @@ pub struct Options {
     pub armed: Option<bool>,
 }
 
-/// Runs `f(args)` in a new process, under the eyes of an actor.
+/// A child that no actor watches as long as this is there.
+#[derive(Debug)]
+pub struct Unwatched(Arc<Child>);
+
+impl Unwatched {
+    /// Has the child watched at once if that costs nothing, or somebody listens; then there is nothing to hold.
+    fn unless_watched(child: &Arc<Child>) -> Option<Self> {
+        if runtime::is_running() || tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+            runtime::watch(Arc::clone(child));
+            return None;
+        }
+        Some(Self(Arc::clone(child)))
+    }
+}
+
+impl Drop for Unwatched {
+    fn drop(&mut self) {
+        match self.0.try_wait() {
+            Ok(None) => runtime::watch(Arc::clone(&self.0)),
+            Ok(Some(status)) => tell_end(&self.0, status),
+            // In a copy of the process that started it, it is nobody's affair.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Runs `f(args)` in a new process.
 ///
 /// # Errors
 ///
 /// Those of [`start::start`].
-pub fn start<F, A, M>(f: F, args: &A, options: &Options) -> Result<Started>
+pub fn start<F, A, M>(f: F, args: &A, options: &Options) -> Result<(Started, Option<Unwatched>)>
 where
     F: Target<A, M, Output: Wire>,
 {
     let started = start_unwatched(f, args, options)?;
-    runtime::watch(Arc::clone(&started.child));
-    Ok(started)
+    let unwatched = Unwatched::unless_watched(&started.child);
+    Ok((started, unwatched))
 }
 
-/// Runs a closure in a copy of this process, under the eyes of an actor.
+/// Runs a closure in a copy of this process.
 ///
 /// # Errors
 ///
-/// Those of [`start::start_closure`]; the supervision thread cannot be started; inside an async runtime.
-pub fn fork<F, R>(closure: F, options: &Options) -> Result<Started>
+/// Those of [`start::start_closure`]; inside an async runtime.
+pub fn fork<F, R>(closure: F, options: &Options) -> Result<(Started, Option<Unwatched>)>
 where
     F: FnOnce() -> R,
     R: Wire,
@@ -65,8 +96,8 @@ where
     }
     let plan = Plan { method: Some(StartMethod::Fork), ..plan(options) };
     let started = tell_start(start::start_closure(closure, &plan)?);
-    runtime::watch(Arc::clone(&started.child));
-    Ok(started)
+    let unwatched = Unwatched::unless_watched(&started.child);
+    Ok((started, unwatched))
 }
 
 /// Starts a process that the caller watches itself.

@@ -1,7 +1,8 @@
 //! The thread that all actors of this OS process live on, and the supervisor at their root.
 //!
-//! It starts with the first process that is started, so a child that only runs a function never has it (a runtime costs
-//! three times the memory of such a child). A fork leaves it behind: the handle is keyed by the process id.
+//! It starts when something is first given to the actors, so a child that only runs a function never has it (a runtime costs
+//! three times the memory of such a child), nor has a program that joins what it starts. A fork leaves it behind: the handle
+//! is keyed by the process id.
 //!
 //! Nobody waits for an actor to start or to join a process: the root is told afterwards.
 //!
@@ -128,6 +129,13 @@ struct Runtime {
 }
 
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
+
+/// Whether the thread is there: whoever is told something then starts none.
+pub(crate) fn is_running() -> bool {
+    let _passage = gate::enter("a look for the actors");
+    let slot = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+    slot.as_ref().is_some_and(|runtime| runtime.owner == std::process::id())
+}
 
 /// Tells the root supervisor, starting it if this is the first time.
 pub(crate) fn tell(message: RootMessage) -> Result<()> {

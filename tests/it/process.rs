@@ -1,6 +1,6 @@
 //! The handle of a process: names, waiting, signals, results, families.
 
-use std::{collections::HashSet, os::unix::process::parent_id, process::id, thread, time::Duration};
+use std::{collections::HashSet, fs, os::unix::process::parent_id, process::id, thread, time::Duration};
 
 use procession::{Connection, Context, ErrorKind, Orphan, Pool, Process, StartMethod, active_children, pipe};
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,32 @@ fn dropped_handle_leaves_the_process_running() {
             });
         }
     });
+}
+
+/// A thread costs each copy of this process something.
+#[test]
+fn process_that_is_held_costs_no_thread_and_one_that_is_dropped_is_looked_after() {
+    isolated(|| {
+        let without_server = contexts().into_iter().filter(|c| c.start_method() != StartMethod::ForkServer);
+        for context in without_server {
+            let (process, parked) = (start(&context, || 1_u8, ()), start(&context, park_forever, ()));
+            assert_eq!(process.result().unwrap(), 1);
+            parked.kill().unwrap();
+            parked.join().unwrap();
+            assert_eq!(threads_of_actors(), 0);
+        }
+        let parked: Process<()> = start(&contexts()[0], park_forever, ());
+        let pid = parked.pid().cast_signed();
+        drop(parked);
+        assert_eq!(threads_of_actors(), 1);
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        eventually("it is reaped", || !children_of(own_pid()).iter().any(|child| child.pid == pid));
+    });
+}
+
+fn threads_of_actors() -> usize {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path().join("comm"));
+    tasks.filter(|comm| fs::read_to_string(comm).is_ok_and(|name| name == "procession\n")).count()
 }
 
 fn answer_once(connection: Connection) {
