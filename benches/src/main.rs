@@ -10,6 +10,7 @@ mod harness;
 mod manager;
 mod pool;
 mod python;
+mod queue;
 mod recovery;
 mod report;
 mod start;
@@ -29,6 +30,7 @@ struct Group {
 
 const GROUPS: &[Group] = &[
     Group { name: "start", figures: start::FIGURES },
+    Group { name: "queue", figures: queue::FIGURES },
     Group { name: "pool", figures: pool::FIGURES },
     Group { name: "manager", figures: manager::FIGURES },
     Group { name: "sync", figures: sync::FIGURES },
