@@ -67,10 +67,20 @@ pub fn discard(pid: i32) {
 ///
 /// ECHILD when somebody else has taken the status, or SIGCHLD is ignored.
 pub fn take_status(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+    // A child that this process traces reports its stops too, whatever is asked for: those are left to who traces it.
+    match wait_for_end(pidfd, libc::WNOWAIT)? {
+        Some(_) => wait_for_end(pidfd, 0),
+        None => Ok(None),
+    }
+}
+
+/// waitid(2), without waiting.
+fn wait_for_end(pidfd: BorrowedFd<'_>, flags: c_int) -> io::Result<Option<Ended>> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     let id = pidfd.as_raw_fd() as libc::id_t;
+    let flags = libc::WEXITED | libc::WNOHANG | flags;
     // SAFETY: `info` is a live siginfo_t, zeroed as waitid(2) asks with WNOHANG.
-    check(unsafe { libc::waitid(libc::P_PIDFD, id, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG) })?;
+    check(unsafe { libc::waitid(libc::P_PIDFD, id, info.as_mut_ptr(), flags) })?;
     // SAFETY: all-zero is a valid siginfo_t, and waitid may have filled it.
     let info = unsafe { info.assume_init() };
     // SAFETY: waitid fills the SIGCHLD fields, or leaves them zero.
@@ -80,10 +90,13 @@ pub fn take_status(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
     }
     // SAFETY: as above.
     let status = unsafe { info.si_status() };
-    Ok(Some(match info.si_code {
-        libc::CLD_EXITED => Ended::Exited(status),
-        code => Ended::Signaled { signal: status, core_dumped: code == libc::CLD_DUMPED },
-    }))
+    Ok(match info.si_code {
+        libc::CLD_EXITED => Some(Ended::Exited(status)),
+        code @ (libc::CLD_KILLED | libc::CLD_DUMPED) => {
+            Some(Ended::Signaled { signal: status, core_dumped: code == libc::CLD_DUMPED })
+        }
+        _ => None,
+    })
 }
 
 /// Starts `program` in a new process; `stdin` becomes its standard input and nothing else above 2 is inherited.
