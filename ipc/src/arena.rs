@@ -21,6 +21,7 @@ mod layout;
 pub(crate) mod segments;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use crate::atomic::{AtomicU32, Ordering};
 use crate::authkey::random_bytes;
@@ -41,6 +42,7 @@ use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+pub use usage::{Usage, usage};
 
 /// In the word with our id, while a thread registers this process: no process has this number.
 const JOINING: u32 = u32::MAX;

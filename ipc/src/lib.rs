@@ -44,4 +44,6 @@ pub mod sync;
 pub mod sys;
 pub mod unwind;
 
+#[cfg(not(all(test, loom)))]
+pub use arena::{Usage, usage};
 pub use error::{Error, Result};

@@ -266,6 +266,12 @@ impl Cells {
         self.header.next.fetch_min(index, Ordering::Relaxed);
     }
 
+    /// How many are not free.
+    pub(crate) fn count(&self) -> usize {
+        let states = self.cells.iter().take(self.used() as usize).map(|cell| &cell.state);
+        states.filter(|state| State(state.load(Ordering::Relaxed)).kind() != FREE).count()
+    }
+
     fn used(&self) -> u32 {
         let count = u32::try_from(self.cells.len()).unwrap_or(u32::MAX);
         self.header.high.load(Ordering::Relaxed).min(count)

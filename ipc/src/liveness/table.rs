@@ -110,6 +110,11 @@ impl Table {
         (number + 1..high).chain(1..number.min(high))
     }
 
+    /// How many slots are taken.
+    pub(crate) fn count(&self) -> usize {
+        self.after(0).filter(|number| self.holder(*number).is_some()).count()
+    }
+
     /// Frees the slot of a process that is gone and swept, or of this one before its keeper runs. Whoever comes second does
     /// nothing.
     pub(super) fn release(&self, holder: &Holder) {

@@ -178,14 +178,13 @@ fn many_that_die_at_once_are_all_swept_for() {
     for number in 0..MANY - 1 {
         assert!(matches!(world.acquire(number), Acquired::TakenOver(_)), "{number}");
     }
-    let taken = || world.table.after(0).filter(|number| world.table.holder(*number).is_some()).count();
-    until(|| taken() == 2);
+    until(|| world.table.count() == 2);
     assert!(world.lock(MANY - 1).try_acquire(world.own).is_none(), "its holder is alive");
     survivor.kill().unwrap();
     for mut child in children.into_iter().chain([survivor]) {
         child.wait().unwrap();
     }
-    until(|| taken() == 1);
+    until(|| world.table.count() == 1);
 }
 
 /// Killed in the middle of registering: it has claimed a slot, and nothing is there to be marked.
@@ -270,7 +269,7 @@ fn random_kills_stop_nobody_and_let_no_two_in() {
     assert_eq!(wrong.load(Ordering::Relaxed), 0);
     // The last one may have been killed between claiming its slot and telling so.
     world.table.announce();
-    until(|| world.table.after(0).filter(|number| world.table.holder(*number).is_some()).count() == 1);
+    until(|| world.table.count() == 1);
 }
 
 /// Kills a process inside a system call that stores into the arena. The next holder of its lock writes where the system call
