@@ -179,8 +179,8 @@ fn is_version(word: &str, version: &str) -> bool {
 const STARTS: [&str; 5] = ["Process::", "Pool::", ".builder(", "fork(", "Command::new"];
 
 pub(crate) fn isolation(file: &File) -> Vec<String> {
-    let is_test = file.path.starts_with("tests/it/") && !file.path.starts_with("tests/it/support/");
-    if !is_test || file.path == "tests/it/support.rs" {
+    let is_support = file.is_under(&["tests/it/support.rs", "tests/it/support/"]);
+    if is_support || !file.is_under(&["tests/it/", "tests/kills/"]) {
         return Vec::new();
     }
     let mut findings = Vec::new();

@@ -139,6 +139,7 @@ fn a_start_outside_isolated_is_found() {
         &[
             ("tests/it/start.rs", bare, &[1]),
             ("tests/it/deep/start.rs", bare, &[1]),
+            ("tests/kills/lock.rs", bare, &[1]),
             (
                 "tests/it/start.rs",
                 "#[test]\nfn f() { Pool::new(2); }\n#[test]\nfn g() { x.builder(y); }",

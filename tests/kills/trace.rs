@@ -1,0 +1,123 @@
+//! One process, stepped through one act by ptrace(2) instruction by instruction.
+//!
+//! States of a traced process: *prepared* (it has said so, and is traced) -> *before* the act (stopped at its first mark) ->
+//! inside -> *behind* it (stopped at the second mark), or killed anywhere. A mark is a SIGSTOP that it sends to itself. Its
+//! main thread alone is traced, and a kill ends all of its threads.
+
+use std::{env, fs};
+
+use nix::libc::SYS_futex;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use procession::{Connection, Process, pipe};
+
+use crate::support::{eventually, isolated, process};
+
+/// Runs `act` between two marks, when the tracer says so: the traced process's part.
+pub fn between_marks<T>(line: &Connection, act: impl FnOnce() -> T) {
+    line.send(&()).unwrap();
+    line.recv::<()>().unwrap();
+    raise(Signal::SIGSTOP).unwrap();
+    let done = act();
+    raise(Signal::SIGSTOP).unwrap();
+    drop(done);
+}
+
+/// Where a step has led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stepped {
+    /// To the next instruction.
+    Inside,
+    /// To the mark behind the act.
+    Behind,
+}
+
+/// A process at a mark or between two of them.
+#[derive(Debug)]
+pub struct Traced {
+    process: Process<()>,
+    pid: Pid,
+}
+
+impl Traced {
+    /// Brings a process that runs [`between_marks`] before its act, once all is `prepared`; `line` is the other end of its
+    /// line. `None`, with a notice, where processes may not be traced.
+    ///
+    /// # Panics
+    ///
+    /// Where they may not and `PROCESSION_REQUIRE_PTRACE=1`, as in CI: a skipped test proves nothing.
+    pub fn new(process: Process<()>, line: &Connection, prepared: impl FnOnce(i32)) -> Option<Self> {
+        let pid = Pid::from_raw(process.pid().cast_signed());
+        line.recv::<()>().unwrap();
+        prepared(pid.as_raw());
+        if let Err(error) = ptrace::seize(pid, ptrace::Options::PTRACE_O_EXITKILL) {
+            let required = env::var("PROCESSION_REQUIRE_PTRACE").is_ok_and(|value| value == "1");
+            assert!(!required, "PROCESSION_REQUIRE_PTRACE=1, but a child cannot be traced: {error}");
+            eprintln!("notice: a child cannot be traced here ({error}), this test is skipped");
+            process.kill().unwrap();
+            process.join().unwrap();
+            return None;
+        }
+        line.send(&()).unwrap();
+        let this = Self { process, pid };
+        assert_eq!(this.next_stop(), Signal::SIGSTOP);
+        Some(this)
+    }
+
+    /// Goes on by one instruction. If it falls asleep in it, somebody else has to see to it that it wakes.
+    pub fn step(&self) -> Stepped {
+        ptrace::step(self.pid, None).unwrap();
+        match self.next_stop() {
+            Signal::SIGTRAP => Stepped::Inside,
+            Signal::SIGSTOP => Stepped::Behind,
+            other => panic!("it was stopped by {other}"),
+        }
+    }
+
+    /// Kills it wherever it is, and waits for its end.
+    pub fn kill(self) {
+        self.process.kill().unwrap();
+        self.process.join().unwrap();
+    }
+
+    fn next_stop(&self) -> Signal {
+        match waitpid(self.pid, Some(WaitPidFlag::__WALL)).unwrap() {
+            WaitStatus::Stopped(_, signal) => signal,
+            other => panic!("the traced process is {other:?}"),
+        }
+    }
+}
+
+/// Whether the main thread of a process sleeps on a futex.
+pub fn sleeps(pid: i32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let is_asleep = process(pid).is_some_and(|found| found.state == 'S');
+    is_asleep && call.starts_with(&format!("{SYS_futex} "))
+}
+
+fn nothing(line: Connection) {
+    between_marks(&line, || {});
+}
+
+/// waitid(2) gives the stops of a traced child to whoever in the process asks first, whatever it asks for.
+#[test]
+fn asking_whether_a_traced_process_lives_takes_no_stop_from_its_tracer() {
+    isolated(|| {
+        let (line, there) = pipe().unwrap();
+        let process = Process::spawn(nothing, (there,)).unwrap();
+        let Some(traced) = Traced::new(process, &line, |_| {}) else { return };
+        for _ in 0..10 {
+            ptrace::step(traced.pid, None).unwrap();
+            eventually("it is stopped", || process_state(traced.pid) == Some('t'));
+            assert!(traced.process.is_alive());
+            assert_eq!(traced.next_stop(), Signal::SIGTRAP);
+        }
+        traced.kill();
+    });
+}
+
+fn process_state(pid: Pid) -> Option<char> {
+    process(pid.as_raw()).map(|found| found.state)
+}
