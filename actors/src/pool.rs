@@ -66,7 +66,8 @@ impl PoolOptions {
     where
         F: TaskTarget<A, M, Output = ()>,
     {
-        let mut payload = verbs::ONE_ITEM.to_vec();
+        // A chunk of one item.
+        let mut payload = 1_u64.to_le_bytes().to_vec();
         F::append(args, &mut payload)?;
         self.initializer = Some(Initializer { task: tuple_task(f)?.0, payload });
         Ok(())

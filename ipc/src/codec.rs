@@ -30,9 +30,10 @@ mod native;
 mod raw;
 mod scribe;
 pub(crate) mod show;
+mod values;
 
 use std::any::type_name;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
@@ -48,6 +49,7 @@ pub use handles::{
     encode_with_handles, end_check,
 };
 pub use raw::{Raw, raw_parts};
+pub use values::{decode_numbers, decode_values};
 
 /// A value that can be sent to another process: results, items of queues, messages.
 ///
@@ -326,10 +328,22 @@ pub fn check_encoded<T: ?Sized, O: Deserialize<'static>>(bytes: &[u8]) -> Result
 thread_local! {
     /// Keys of the pairs of types that have passed on this thread.
     static PASSED: RefCell<BTreeSet<usize>> = const { RefCell::new(BTreeSet::new()) };
+    /// The one that was looked up last; 0 is none.
+    static LAST: Cell<usize> = const { Cell::new(0) };
 }
 
+#[inline]
 fn has_passed(key: usize) -> bool {
-    PASSED.try_with(|passed| passed.borrow().contains(&key)).unwrap_or(false)
+    LAST.get() == key || is_among_passed(key)
+}
+
+#[inline(never)]
+fn is_among_passed(key: usize) -> bool {
+    let passed = PASSED.try_with(|passed| passed.borrow().contains(&key)).unwrap_or(false);
+    if passed {
+        LAST.set(key);
+    }
+    passed
 }
 
 /// The address of the pair's check. A `TypeId` would demand `'static` of `T`, and of `O` too.

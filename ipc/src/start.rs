@@ -50,7 +50,7 @@ pub use outcome::Reply;
 pub use recipe::Recipe;
 pub use script::{Role, Script};
 pub use spawn::set_executable;
-pub use task::{ReplyForm, Results, TaskEntry, TaskId, item_task, read_reply, task_of, tuple_task};
+pub use task::{TaskEntry, TaskId, item_task, read_reply, refuse, task_of, tuple_task};
 
 use crate::child::{About, Child};
 use crate::codec::Wire;

@@ -1,13 +1,13 @@
 //! Items in: encoding a caller's items into chunks and handing them to the pool.
 
 use super::dispatch::{Patience, Shared};
-use super::job::{Bundle, Chunk, Job, Payload, Place};
+use super::frame::{begin_task, finish_task};
+use super::job::{Bundle, Job, Place};
 use super::verbs::CallOptions;
 use crate::Result;
-use procession_ipc::codec;
+use procession_ipc::codec::{self, CodecError};
 use procession_ipc::start::TaskId;
 use procession_ipc::start::target::TaskArg;
-use std::collections::VecDeque;
 use std::num::NonZero;
 use std::sync::Arc;
 
@@ -69,13 +69,17 @@ pub(super) struct Chunker {
     task: TaskId,
     retries: u32,
     size: Size,
-    /// The chunk that is being filled: room for the number of items, then the items.
-    payload: Vec<u8>,
+    /// Place of the next chunk; its number of items is known when it is cut.
+    next: Place,
+    /// Items of the chunk that is being filled.
     items: u32,
-    /// Place of the next chunk.
-    ordinal: u64,
-    first: u64,
-    batch: VecDeque<Chunk>,
+    /// Task frames: a row of whole chunks, all of the same size, then the one that is being filled, from `open` on.
+    frames: Vec<u8>,
+    open: usize,
+    /// The row: place of its first chunk, and how many there are.
+    row: Option<(Place, usize)>,
+    /// Rows that have ended, and how many bytes they have.
+    batch: Vec<Bundle>,
     batch_bytes: usize,
 }
 
@@ -92,11 +96,12 @@ impl Chunker {
             task,
             retries: options.retries,
             size: Size::choose(options.chunksize, hint, workers),
-            payload: vec![0; 8],
+            next: Place { ordinal: 0, first: 0, items: 0 },
             items: 0,
-            ordinal: 0,
-            first: 0,
-            batch: VecDeque::new(),
+            frames: Vec::new(),
+            open: 0,
+            row: None,
+            batch: Vec::new(),
             batch_bytes: 0,
         }
     }
@@ -105,19 +110,28 @@ impl Chunker {
     ///
     /// An item that cannot be encoded is an error and leaves no trace.
     pub(super) fn push<T: TaskArg<M>, M>(&mut self, item: &T) -> Result<bool> {
-        let start = self.payload.len();
-        codec::encode_into(item, &mut self.payload)?;
-        if self.items == 0
-            && let Err(error) = codec::check_encoded::<T, T::Owned>(&self.payload[start..])
-        {
-            self.payload.truncate(start);
+        let before = self.frames.len();
+        if let Err(error) = self.append::<T, M>(item) {
+            self.frames.truncate(before);
             return Err(error.into());
         }
         self.items += 1;
-        if self.size.is_full(self.items, self.payload.len()) {
-            self.cut();
+        if !self.size.is_full(self.items, self.frames.len() - self.open) {
+            return Ok(false);
         }
-        Ok(self.batch.len() >= BATCH_TASKS || self.batch_bytes >= BATCH_BYTES)
+        self.cut();
+        let tasks = self.batch.len() + self.row.map_or(0, |(_, chunks)| chunks);
+        Ok(tasks >= BATCH_TASKS || self.batch_bytes + self.open >= BATCH_BYTES)
+    }
+
+    fn append<T: TaskArg<M>, M>(&mut self, item: &T) -> Result<(), CodecError> {
+        if self.items > 0 {
+            return codec::encode_into(item, &mut self.frames);
+        }
+        begin_task(&mut self.frames);
+        let start = self.frames.len();
+        codec::encode_into(item, &mut self.frames)?;
+        codec::check_encoded::<T, T::Owned>(&self.frames[start..])
     }
 
     /// Ends the chunk that is being filled.
@@ -125,12 +139,16 @@ impl Chunker {
         if self.items == 0 {
             return;
         }
-        self.payload[..8].copy_from_slice(&u64::from(self.items).to_le_bytes());
+        finish_task(&mut self.frames, self.open, self.items);
         let place = self.next_place(self.items);
-        let payload = Payload::new(&self.payload);
-        self.batch_bytes += self.payload.len();
-        self.batch.push_back(Chunk { place, payload, retries: self.retries, may_hold: false });
-        self.payload.truncate(8);
+        match &mut self.row {
+            Some((first, chunks)) if first.items == place.items => *chunks += 1,
+            _ => {
+                self.end_row();
+                self.row = Some((place, 1));
+            }
+        }
+        self.open = self.frames.len();
         self.items = 0;
         self.size.chunk_ended();
     }
@@ -138,29 +156,39 @@ impl Chunker {
     /// Takes the place of one item that has its outcome already.
     pub(super) fn skip(&mut self) -> Place {
         self.cut();
+        self.end_row();
         self.next_place(1)
     }
 
+    /// Makes the row a bundle; what is behind it stays.
+    fn end_row(&mut self) {
+        let Some((first, chunks)) = self.row.take() else { return };
+        let behind = self.frames.split_off(self.open);
+        let frames = std::mem::replace(&mut self.frames, behind);
+        // The next row is likely to be as long.
+        self.frames.reserve(frames.len());
+        self.open = 0;
+        self.batch_bytes += frames.len();
+        let job = (Arc::clone(&self.job), self.task);
+        self.batch.push(Bundle::new(job, self.retries, first, chunks, frames));
+    }
+
     fn next_place(&mut self, items: u32) -> Place {
-        let place = Place { ordinal: self.ordinal, first: self.first, items };
-        self.ordinal += 1;
-        self.first += u64::from(items);
+        let place = Place { items, ..self.next };
+        self.next = place.nth(1);
         place
     }
 
     /// Hands the batch over; waits while the pool's queue is full.
     pub(super) fn flush(&mut self, shared: &Shared) -> Result<()> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
+        self.end_row();
         self.batch_bytes = 0;
-        let chunks = std::mem::replace(&mut self.batch, VecDeque::with_capacity(BATCH_TASKS));
-        shared.submit(Bundle { job: Arc::clone(&self.job), task: self.task, chunks }, Patience::Wait)
+        self.batch.drain(..).try_for_each(|bundle| shared.submit(bundle, Patience::Wait))
     }
 
     /// How many chunks were made, those not handed over yet included.
     pub(super) fn chunks(&self) -> u64 {
-        self.ordinal
+        self.next.ordinal
     }
 }
 
@@ -169,6 +197,12 @@ mod tests {
     use super::*;
     use procession_ipc::start::target::ByValue;
 
+    /// Places of the chunks that are ready.
+    fn places(mut chunker: Chunker) -> Vec<Place> {
+        chunker.end_row();
+        chunker.batch.iter().flat_map(Bundle::places).collect()
+    }
+
     fn sizes(fixed: u32, hint: (usize, Option<usize>), count: u64) -> Vec<u32> {
         let options = CallOptions { chunksize: NonZero::new(fixed), retries: 0 };
         let mut chunker = Chunker::new(Job::new("f"), TaskId(0), options, hint, 2);
@@ -176,8 +210,8 @@ mod tests {
             chunker.push::<u64, ByValue>(&item).unwrap();
         }
         chunker.cut();
-        assert_eq!(chunker.first, count);
-        chunker.batch.iter().map(|chunk| chunk.place.items).collect()
+        assert_eq!(chunker.next.first, count);
+        places(chunker).iter().map(|place| place.items).collect()
     }
 
     #[test]
@@ -210,6 +244,7 @@ mod tests {
         chunker.push::<u8, ByValue>(&2).unwrap();
         chunker.cut();
         assert_eq!(skipped, Place { ordinal: 1, first: 1, items: 1 });
-        assert_eq!(chunker.batch[1].place, Place { ordinal: 2, first: 2, items: 1 });
+        let around = [Place { ordinal: 0, first: 0, items: 1 }, Place { ordinal: 2, first: 2, items: 1 }];
+        assert_eq!(places(chunker), around);
     }
 }

@@ -62,8 +62,8 @@ struct Load {
 
 impl Load {
     fn add(&mut self, bundle: &Bundle) {
-        self.tasks += bundle.chunks.len();
-        self.bytes += bundle.chunks.iter().map(|chunk| chunk.payload.bytes().len()).sum::<usize>();
+        self.tasks += bundle.len();
+        self.bytes += bundle.frames().len();
     }
 
     fn is_full(self) -> bool {
@@ -86,7 +86,7 @@ pub(super) struct State {
     pub(super) phase: Phase,
     /// Tasks that the driver has not taken yet.
     queue: VecDeque<Bundle>,
-    /// Tasks in `queue`, and the bytes of their payloads.
+    /// Tasks in `queue`, and their bytes.
     queued: Load,
     /// Tasks of dead workers: they come first.
     returned: VecDeque<Bundle>,
@@ -129,7 +129,7 @@ impl Backlog {
     }
 
     fn push_front(&mut self, bundle: Bundle) {
-        self.tasks += bundle.chunks.len();
+        self.tasks += bundle.len();
         self.bundles.push_front(bundle);
     }
 
@@ -143,14 +143,14 @@ impl Backlog {
     pub(super) fn take(&mut self, count: usize) -> Option<Bundle> {
         let mut first = self.bundles.pop_front()?;
         if first.job.is_cancelled() {
-            self.tasks -= first.chunks.len();
+            self.tasks -= first.len();
             return None;
         }
-        if first.chunks.len() > count {
+        if first.len() > count {
             let now = first.split_front(count);
             self.bundles.push_front(std::mem::replace(&mut first, now));
         }
-        self.tasks -= first.chunks.len();
+        self.tasks -= first.len();
         Some(first)
     }
 
@@ -371,18 +371,13 @@ impl State {
         }
         let wreck = lane.wreck();
         for mut bundle in wreck.lost {
-            let (again, gone): (VecDeque<_>, VecDeque<_>) =
-                bundle.chunks.drain(..).partition(|chunk| chunk.retries > 0);
             let (task, pid) = (bundle.job.task, lane.pid);
-            for chunk in gone {
-                let error = Error::WorkerLost { task, index: chunk.place.first, pid, status };
-                bundle.job.fail(chunk.place, pid, error);
-            }
-            bundle.chunks = again;
-            bundle.chunks.iter_mut().for_each(|chunk| chunk.retries -= 1);
-            // An empty bundle would stand in the way of the replies to those behind it.
-            if !bundle.chunks.is_empty() {
-                self.returned.push_back(bundle);
+            match bundle.retries.checked_sub(1) {
+                None => bundle.fail_each(pid, |index| Error::WorkerLost { task, index, pid, status }),
+                Some(retries) => {
+                    bundle.retries = retries;
+                    self.returned.push_back(bundle);
+                }
             }
         }
         self.returned.extend(wreck.untouched);

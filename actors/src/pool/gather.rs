@@ -2,15 +2,15 @@
 
 use super::Pool;
 use super::chunk::Chunker;
-use super::job::{Arrived, Batch, Job};
+use super::frame::payloads;
+use super::job::{Answer, Arrived, Batch, Job, Place};
 use super::verbs::{CallOptions, results_of};
 use crate::{Error, Result};
 use procession_ipc::codec::Wire;
+use procession_ipc::start::item_task;
 use procession_ipc::start::target::TaskArg;
-use procession_ipc::start::{Results, item_task};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,16 +30,28 @@ impl Drop for Claim {
     }
 }
 
-/// Some of the chunks that have arrived.
+/// Some chunks that have arrived and follow each other.
 #[derive(Debug)]
 struct Run {
     batch: Arc<Batch>,
-    chunks: Range<usize>,
+    at: usize,
 }
 
 impl Run {
-    fn chunks(&self) -> &[Arrived] {
-        &self.batch.chunks[self.chunks.clone()]
+    fn arrived(&self) -> &Arrived {
+        &self.batch.arrived[self.at]
+    }
+
+    /// The replies to its chunks, each with the place of the chunk, or the reason why there are none.
+    fn replies(&self) -> Result<impl Iterator<Item = (Place, &[u8])>, &Error> {
+        let arrived = self.arrived();
+        match &arrived.what {
+            Answer::Failed(error) => Err(error),
+            Answer::Replies(range) => {
+                let places = (0..).map(|n| arrived.place.nth(n));
+                Ok(places.zip(payloads(&self.batch.bytes[range.clone()])))
+            }
+        }
     }
 }
 
@@ -50,7 +62,7 @@ impl Run {
 struct Order {
     /// Ordinal of the chunk that is next.
     next: u64,
-    /// Runs of consecutive chunks, by the ordinal of their first.
+    /// Runs by the ordinal of their first chunk.
     held: BTreeMap<u64, Run>,
     /// How many chunks are in them.
     waiting: u64,
@@ -58,27 +70,25 @@ struct Order {
 
 impl Order {
     fn enter(&mut self, batch: Batch) {
-        let batch = Arc::new(batch);
-        self.waiting += batch.chunks.len() as u64;
-        let mut start = 0;
-        while let Some(first) = batch.chunks.get(start) {
-            let ordinals = first.place.ordinal..;
-            let rest = &batch.chunks[start..];
-            let length =
-                ordinals.zip(rest).take_while(|(ordinal, chunk)| *ordinal == chunk.place.ordinal).count();
-            let run = Run { batch: Arc::clone(&batch), chunks: start..start + length };
-            self.held.insert(first.place.ordinal, run);
-            start += length;
+        for run in runs(batch) {
+            self.waiting += run.arrived().chunks as u64;
+            self.held.insert(run.arrived().place.ordinal, run);
         }
     }
 
     /// The run that starts with the chunk that is next.
     fn next(&mut self) -> Option<Run> {
         let run = self.held.remove(&self.next)?;
-        self.next += run.chunks.len() as u64;
-        self.waiting -= run.chunks.len() as u64;
+        let chunks = run.arrived().chunks as u64;
+        self.next += chunks;
+        self.waiting -= chunks;
         Some(run)
     }
+}
+
+fn runs(batch: Batch) -> impl Iterator<Item = Run> {
+    let batch = Arc::new(batch);
+    (0..batch.arrived.len()).map(move |at| Run { batch: Arc::clone(&batch), at })
 }
 
 impl Pool {
@@ -155,7 +165,6 @@ impl Pool {
             push: Chunker::push::<I::Item, M>,
             chunker,
             ordered: ordered.then(Order::default),
-            arrived: VecDeque::new(),
             taken: 0,
             ready: VecDeque::new(),
         };
@@ -185,29 +194,28 @@ impl<'a, R: Wire> Mapping<'a, R> {
     fn collect(&mut self) {
         self.order.enter(self.job.take());
         while let Some(run) = self.order.next() {
-            for chunk in run.chunks() {
-                self.open(chunk, &run.batch.bytes);
-            }
+            self.open(&run);
         }
         if let Some(progress) = &mut self.progress {
             progress(self.items);
         }
     }
 
-    fn open(&mut self, chunk: &Arrived, bytes: &[u8]) {
-        let (place, pid) = (chunk.place, chunk.pid);
-        self.items += u64::from(place.items);
-        match results_of::<R>(self.job.task, chunk, bytes) {
-            Ok(Results::Values(mut values)) => self.values.append(&mut values),
-            Ok(Results::Mixed(results)) => {
-                for (index, result) in (place.first..).zip(results) {
-                    match result {
-                        Ok(value) => self.values.push(value),
-                        Err(failure) => self.note(Error::Task { task: self.job.task, index, pid, failure }),
-                    }
-                }
+    fn open(&mut self, run: &Run) {
+        let (task, pid) = (self.job.task, run.arrived().pid);
+        self.items += run.arrived().items();
+        let replies = match run.replies() {
+            Ok(replies) => replies,
+            Err(error) => return self.note(error.clone()),
+        };
+        for (place, reply) in replies {
+            match results_of(task, place, pid, reply, &mut self.values) {
+                Ok(others) => others.for_each(|result| match result {
+                    Ok(value) => self.values.push(value),
+                    Err(error) => self.note(error),
+                }),
+                Err(error) => self.note(error),
             }
-            Err(error) => self.note(error),
         }
     }
 
@@ -246,11 +254,9 @@ pub struct Imap<I: Iterator, R> {
     chunker: Chunker,
     /// `None`: results as they come.
     ordered: Option<Order>,
-    /// Chunks that have arrived and may be given out.
-    arrived: VecDeque<Run>,
-    /// How many chunks were given out.
+    /// How many chunks were opened: their results are in `ready`, or were given out.
     taken: u64,
-    /// Results of the chunk that is being given out.
+    /// Results that are ready to be given out.
     ready: VecDeque<Result<R>>,
 }
 
@@ -283,17 +289,6 @@ impl<I: Iterator, R: Wire> Imap<I, R> {
             if let Some(result) = self.ready.pop_front() {
                 return Some(Some(result));
             }
-            if let Some(run) = self.arrived.front_mut() {
-                match run.chunks.next() {
-                    Some(chunk) => {
-                        let batch = Arc::clone(&run.batch);
-                        self.taken += 1;
-                        self.open(&batch.chunks[chunk], &batch.bytes);
-                    }
-                    None => drop(self.arrived.pop_front()),
-                }
-                continue;
-            }
             if let Err(error) = self.feed() {
                 // The pool takes no more tasks: the input ends here, what was handed out still comes.
                 self.input = None;
@@ -321,12 +316,10 @@ impl<I: Iterator, R: Wire> Imap<I, R> {
         match &mut self.ordered {
             Some(order) => {
                 order.enter(batch);
-                self.arrived.extend(std::iter::from_fn(|| order.next()));
+                let runs: Vec<Run> = std::iter::from_fn(|| order.next()).collect();
+                runs.iter().for_each(|run| self.open(run));
             }
-            None => {
-                let chunks = 0..batch.chunks.len();
-                self.arrived.push_back(Run { batch: Arc::new(batch), chunks });
-            }
+            None => runs(batch).for_each(|run| self.open(&run)),
         }
     }
 
@@ -343,7 +336,7 @@ impl<I: Iterator, R: Wire> Imap<I, R> {
                 Ok(true) => self.chunker.flush(&self.pool.shared)?,
                 Err(error) => {
                     let place = self.chunker.skip();
-                    self.claim.0.fail(place, 0, error);
+                    self.claim.0.fail(place, 1, 0, error);
                 }
             }
         }
@@ -353,16 +346,21 @@ impl<I: Iterator, R: Wire> Imap<I, R> {
         self.chunker.flush(&self.pool.shared)
     }
 
-    fn open(&mut self, chunk: &Arrived, bytes: &[u8]) {
-        let (place, pid, task) = (chunk.place, chunk.pid, self.claim.0.task);
-        match results_of::<R>(task, chunk, bytes) {
-            Ok(Results::Values(values)) => self.ready.extend(values.into_iter().map(Ok)),
-            Ok(Results::Mixed(results)) => {
-                self.ready.extend((place.first..).zip(results).map(|(index, result)| {
-                    result.map_err(|failure| Error::Task { task, index, pid, failure })
-                }));
+    fn open(&mut self, run: &Run) {
+        let (task, pid) = (self.claim.0.task, run.arrived().pid);
+        self.taken += run.arrived().chunks as u64;
+        let each =
+            |error: &Error, items: u64| (0..items).map(|item| Err(error.shifted(item))).collect::<Vec<_>>();
+        let replies = match run.replies() {
+            Ok(replies) => replies,
+            Err(error) => return self.ready.extend(each(error, run.arrived().items())),
+        };
+        for (place, reply) in replies {
+            let mut values = Vec::new();
+            match results_of(task, place, pid, reply, &mut values) {
+                Ok(others) => self.ready.extend(values.into_iter().map(Ok).chain(others)),
+                Err(error) => self.ready.extend(each(&error, u64::from(place.items))),
             }
-            Err(error) => self.ready.extend((0..place.items).map(|item| Err(error.shifted(u64::from(item))))),
         }
     }
 }

@@ -1,52 +1,90 @@
-//! A job: what one call of a pool's verb waits for. Tasks go out, chunks of results come in.
+//! A job: what one call of a pool's verb waits for. Tasks go out, results come in.
 //!
 //! The pool's threads only hand over bytes here; results are decoded on the caller's thread, so no code of the user
 //! runs between the workers and their pool.
 
+use super::frame::{Heading, length_of};
 use crate::{Error, Result};
 use procession_ipc::gate::Origin;
-use procession_ipc::start::{ReplyForm, TaskId};
-use std::collections::VecDeque;
+use procession_ipc::start::TaskId;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Chunks of one job that travel together, so that what they share is counted once.
+/// Chunks of one job that follow each other and have the same number of items each, as they travel to a worker. Each is a
+/// task of its own; what they share is said once.
 #[derive(Debug)]
 pub(super) struct Bundle {
     pub(super) job: Arc<Job>,
-    pub(super) task: TaskId,
-    pub(super) chunks: VecDeque<Chunk>,
-}
-
-/// One chunk of work on its way.
-#[derive(Debug)]
-pub(super) struct Chunk {
-    pub(super) place: Place,
-    pub(super) payload: Payload,
-    /// How often it may still be given to another worker after one that died with it.
+    pub(super) heading: Heading,
+    /// How often a chunk may still be given to another worker after one that died with it.
     pub(super) retries: u32,
-    /// Whether the worker may hold its reply back; set when it is given to one.
-    pub(super) may_hold: bool,
+    /// Place of the first chunk.
+    first: Place,
+    chunks: usize,
+    /// Their task frames, from `start` on.
+    frames: Vec<u8>,
+    start: usize,
 }
 
 impl Bundle {
-    /// Another bundle of the same job.
-    pub(super) fn with(&self, chunks: VecDeque<Chunk>) -> Self {
-        Self { job: Arc::clone(&self.job), task: self.task, chunks }
+    /// Chunks whose task frames are `frames`.
+    pub(super) fn new(
+        (job, task): (Arc<Job>, TaskId),
+        retries: u32,
+        first: Place,
+        chunks: usize,
+        frames: Vec<u8>,
+    ) -> Self {
+        let heading = Heading { task, may_hold: false };
+        Self { job, heading, retries, first, chunks, frames, start: 0 }
+    }
+
+    /// How many chunks there are.
+    pub(super) fn len(&self) -> usize {
+        self.chunks
+    }
+
+    /// The task frames of all chunks.
+    pub(super) fn frames(&self) -> &[u8] {
+        &self.frames[self.start..]
     }
 
     /// Takes the first chunks out, at most `count` of them.
     pub(super) fn split_front(&mut self, count: usize) -> Self {
-        let rest = self.chunks.split_off(count.min(self.chunks.len()));
-        let first = std::mem::replace(&mut self.chunks, rest);
-        self.with(first)
+        let (count, length) = (count.min(self.chunks), length_of(self.frames(), count));
+        let (job, frames) = (Arc::clone(&self.job), self.frames()[..length].to_vec());
+        let front = Self { job, chunks: count, frames, start: 0, ..*self };
+        self.skip(count, length);
+        front
+    }
+
+    /// Hands over the replies to the first chunks, which it then has no more.
+    pub(super) fn deliver_front(&mut self, count: usize, pid: i32, replies: &[u8]) {
+        self.job.deliver(self.first, count, pid, replies);
+        self.skip(count, length_of(self.frames(), count));
+    }
+
+    fn skip(&mut self, count: usize, length: usize) {
+        self.first = self.first.nth(count);
+        self.chunks -= count;
+        self.start += length;
     }
 
     /// Says that none of its chunks has results.
     pub(super) fn fail(&self, pid: i32, error: &Error) {
-        self.chunks.iter().for_each(|chunk| self.job.fail(chunk.place, pid, error.clone()));
+        self.job.fail(self.first, self.chunks, pid, error.clone());
+    }
+
+    /// Says of each chunk why it has no results, by the number of its first item.
+    pub(super) fn fail_each(&self, pid: i32, error: impl Fn(u64) -> Error) {
+        self.places().for_each(|place| self.job.fail(place, 1, pid, error(place.first)));
+    }
+
+    /// The places of its chunks.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        (0..self.chunks).map(|n| self.first.nth(n))
     }
 }
 
@@ -61,40 +99,22 @@ pub(super) struct Place {
     pub(super) items: u32,
 }
 
-/// The bytes of a chunk: most single calls fit in place.
-#[derive(Debug)]
-pub(super) enum Payload {
-    /// Up to 30 bytes, so that a chunk fills one cache line.
-    Short(u8, [u8; 30]),
-    /// More.
-    Long(Box<[u8]>),
-}
-
-impl Payload {
-    pub(super) fn new(bytes: &[u8]) -> Self {
-        let mut short = [0; 30];
-        match short.get_mut(..bytes.len()) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                Self::Short(bytes.len() as u8, short)
-            }
-            None => Self::Long(bytes.into()),
-        }
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Short(length, bytes) => &bytes[..usize::from(*length)],
-            Self::Long(bytes) => bytes,
-        }
+impl Place {
+    /// The place `n` chunks of this size further on.
+    pub(super) fn nth(self, n: usize) -> Self {
+        let n = n as u64;
+        Self { ordinal: self.ordinal + n, first: self.first + n * u64::from(self.items), items: self.items }
     }
 }
 
-/// A chunk's results, as they came.
+/// What came for some chunks that follow each other and have the same number of items each.
 #[derive(Debug)]
 pub(super) struct Arrived {
+    /// Place of the first.
     pub(super) place: Place,
-    /// The worker that ran it.
+    /// How many there are.
+    pub(super) chunks: usize,
+    /// The worker that ran them.
     pub(super) pid: i32,
     pub(super) what: Answer,
 }
@@ -102,40 +122,40 @@ pub(super) struct Arrived {
 /// What came for a chunk.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// A reply: a range of [`Batch::bytes`].
-    Reply(ReplyForm, Range<usize>),
-    /// It has no results.
+    /// A reply for each: frames in a range of [`Batch::bytes`].
+    Replies(Range<usize>),
+    /// None of them has results.
     Failed(Box<Error>),
 }
 
-/// Chunks that arrived since the last look, and the bytes of their replies.
+impl Arrived {
+    /// How many items its chunks have together.
+    pub(super) fn items(&self) -> u64 {
+        self.chunks as u64 * u64::from(self.place.items)
+    }
+}
+
+/// What arrived since the last look.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) chunks: Vec<Arrived>,
+    pub(super) arrived: Vec<Arrived>,
     pub(super) bytes: Vec<u8>,
 }
 
 impl Batch {
-    /// Adds the reply to a chunk.
-    pub(super) fn push(&mut self, place: Place, pid: i32, form: ReplyForm, bytes: &[u8]) {
+    /// Adds the replies to some chunks, the first of them at that place.
+    fn push(&mut self, place: Place, chunks: usize, pid: i32, replies: &[u8]) {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        self.chunks.push(Arrived { place, pid, what: Answer::Reply(form, start..start + bytes.len()) });
-    }
-
-    fn append(&mut self, later: Self) {
-        if self.chunks.is_empty() {
-            *self = later;
+        self.bytes.extend_from_slice(replies);
+        let end = self.bytes.len();
+        if let Some(last) = self.arrived.last_mut()
+            && (last.pid, last.place.nth(last.chunks)) == (pid, place)
+            && let Answer::Replies(range) = &mut last.what
+        {
+            (last.chunks, range.end) = (last.chunks + chunks, end);
             return;
         }
-        let shift = self.bytes.len();
-        self.bytes.extend_from_slice(&later.bytes);
-        self.chunks.extend(later.chunks.into_iter().map(|mut chunk| {
-            if let Answer::Reply(_, range) = &mut chunk.what {
-                *range = range.start + shift..range.end + shift;
-            }
-            chunk
-        }));
+        self.arrived.push(Arrived { place, chunks, pid, what: Answer::Replies(start..end) });
     }
 }
 
@@ -190,17 +210,23 @@ impl Job {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that a chunk has no results.
-    pub(super) fn fail(&self, place: Place, pid: i32, error: Error) {
+    /// Says that some chunks, the first of them at that place, have no results.
+    pub(super) fn fail(&self, place: Place, chunks: usize, pid: i32, error: Error) {
         let what = Answer::Failed(Box::new(error));
-        self.deliver(Batch { chunks: vec![Arrived { place, pid, what }], bytes: Vec::new() });
+        let mut state = self.lock();
+        state.batch.arrived.push(Arrived { place, chunks, pid, what });
+        self.count(state, chunks);
     }
 
-    /// Hands over what came for some chunks.
-    pub(super) fn deliver(&self, batch: Batch) {
+    /// Hands over the replies to some chunks, the first of them at that place.
+    pub(super) fn deliver(&self, place: Place, chunks: usize, pid: i32, replies: &[u8]) {
         let mut state = self.lock();
-        state.done += batch.chunks.len() as u64;
-        state.batch.append(batch);
+        state.batch.push(place, chunks, pid, replies);
+        self.count(state, chunks);
+    }
+
+    fn count(&self, mut state: MutexGuard<'_, State>, chunks: usize) {
+        state.done += chunks as u64;
         if state.done >= state.wake_at {
             state.wake_at = u64::MAX;
             self.arrived.notify_one();
@@ -250,36 +276,72 @@ impl Job {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frame::{begin_task, finish_task};
     use super::*;
     use std::time::Duration;
 
-    const PLACE: Place = Place { ordinal: 0, first: 0, items: 1 };
+    fn place(ordinal: u64) -> Place {
+        Place { ordinal, first: ordinal * 2, items: 2 }
+    }
 
-    fn reply(ordinal: u64, bytes: &[u8]) -> Batch {
-        let mut batch = Batch::default();
-        batch.push(Place { ordinal, ..PLACE }, 7, ReplyForm::Mixed, bytes);
-        batch
+    fn frames(payloads: &[&[u8]]) -> Vec<u8> {
+        let mut frames = Vec::new();
+        for payload in payloads {
+            let at = begin_task(&mut frames);
+            frames.extend_from_slice(payload);
+            finish_task(&mut frames, at, 2);
+        }
+        frames
     }
 
     #[test]
-    fn payloads_keep_their_bytes_on_both_sides_of_the_short_limit() {
-        for length in [0, 1, 29, 30, 31, 1000] {
-            let bytes = vec![3; length];
-            assert_eq!(Payload::new(&bytes).bytes(), bytes, "{length}");
+    fn a_bundle_can_be_split_anywhere() {
+        let all = frames(&[b"a", b"", b"ccc", b"dd"]);
+        for at in 0..=5 {
+            let mut rest = Bundle::new((Job::new("f"), TaskId(3)), 0, place(7), 4, all.clone());
+            let front = rest.split_front(at);
+            let taken = at.min(4);
+            assert_eq!((front.len(), rest.len()), (taken, 4 - taken));
+            assert_eq!((front.first, rest.first), (place(7), place(7 + taken as u64)));
+            assert_eq!([front.frames(), rest.frames()].concat(), all);
+            assert_eq!(front.frames(), &all[..length_of(&all, at)]);
         }
     }
 
     #[test]
     fn a_batch_holds_what_arrived_since_the_last_look() {
         let job = Job::new("f");
-        job.deliver(reply(0, b"ab"));
-        job.fail(Place { ordinal: 1, ..PLACE }, 7, Error::PoolClosed);
-        job.deliver(reply(2, b"cde"));
-        assert_eq!(job.done(), 3);
+        job.deliver(place(0), 2, 7, b"ab");
+        job.deliver(place(2), 1, 7, b"c");
+        job.fail(place(3), 1, 7, Error::PoolClosed);
+        job.deliver(place(4), 1, 7, b"de");
+        job.deliver(place(5), 1, 8, b"f");
+        assert_eq!(job.done(), 6);
         let batch = job.take();
-        assert_eq!(batch.bytes, b"abcde");
-        assert!(matches!(&batch.chunks[2].what, Answer::Reply(ReplyForm::Mixed, range) if *range == (2..5)));
-        assert!(job.take().chunks.is_empty());
+        assert_eq!(batch.bytes, b"abcdef");
+        let shown = batch.arrived.iter().map(|arrived| match &arrived.what {
+            Answer::Replies(range) => (arrived.place, arrived.chunks, Some(range.clone())),
+            Answer::Failed(_) => (arrived.place, arrived.chunks, None),
+        });
+        let expected = [
+            (place(0), 3, Some(0..3)),
+            (place(3), 1, None),
+            (place(4), 1, Some(3..5)),
+            (place(5), 1, Some(5..6)),
+        ];
+        assert!(shown.eq(expected), "what follows from one worker is one");
+        assert!(job.take().arrived.is_empty());
+    }
+
+    #[test]
+    fn the_loss_of_each_chunk_is_told_with_its_first_item() {
+        let bundle = Bundle::new((Job::new("f"), TaskId(3)), 0, place(1), 2, frames(&[b"", b""]));
+        let told = std::cell::RefCell::new(Vec::new());
+        bundle.fail_each(7, |index| {
+            told.borrow_mut().push(index);
+            Error::PoolClosed
+        });
+        assert_eq!((told.into_inner(), bundle.job.done()), (vec![2, 4], 2));
     }
 
     #[test]
@@ -288,8 +350,8 @@ mod tests {
         assert!(!job.wait(1, Some(Instant::now() + Duration::from_millis(10))));
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| job.wait(2, None));
-            job.deliver(reply(0, b""));
-            job.deliver(reply(1, b""));
+            job.deliver(place(0), 1, 7, b"");
+            job.deliver(place(1), 1, 7, b"");
             assert!(waiter.join().unwrap());
         });
     }

@@ -3,8 +3,8 @@
 //! A lane is owned by exactly one party at a time: the idle list, the driver thread, or a caller that leases it for one
 //! call. So nothing in it needs a lock.
 
-use super::frame::{Inbox, MAX_HELD, MAY_HOLD, ReplyKind, put_task};
-use super::job::{Batch, Bundle, Job};
+use super::frame::{FromWorker, Heading, Inbox, MAX_HELD, put_heading};
+use super::job::Bundle;
 use procession_ipc::codec;
 use procession_ipc::spin::Spin;
 use procession_ipc::start::outcome::Failure;
@@ -66,6 +66,8 @@ pub(super) struct Lane {
     inbox: Inbox,
     outbox: Vec<u8>,
     written: usize,
+    /// What the worker was told last about the tasks that follow.
+    heading: Option<Heading>,
     inflight: VecDeque<Bundle>,
     /// How many tasks are in `inflight`.
     load: usize,
@@ -87,6 +89,7 @@ impl Lane {
             inbox: Inbox::default(),
             outbox: Vec::new(),
             written: 0,
+            heading: None,
             inflight: VecDeque::new(),
             load: 0,
             ready: false,
@@ -131,14 +134,13 @@ impl Lane {
         if self.load == 0 {
             self.pace.restart();
         }
-        let is_deep = self.load + tasks.chunks.len() >= DEEP;
-        let may_hold = tasks.job.may_hold && is_deep && self.pace.is_short();
-        for chunk in &mut tasks.chunks {
-            chunk.may_hold = may_hold;
-            let flags = if may_hold { MAY_HOLD } else { 0 };
-            put_task(&mut self.outbox, flags, tasks.task, chunk.payload.bytes());
+        let is_deep = self.load + tasks.len() >= DEEP;
+        tasks.heading.may_hold = tasks.job.may_hold && is_deep && self.pace.is_short();
+        if self.heading.replace(tasks.heading) != Some(tasks.heading) {
+            put_heading(&mut self.outbox, tasks.heading);
         }
-        self.load += tasks.chunks.len();
+        self.outbox.extend_from_slice(tasks.frames());
+        self.load += tasks.len();
         self.inflight.push_back(tasks);
     }
 
@@ -193,39 +195,30 @@ impl Lane {
         Ok(if alive { Condition::Open } else { Condition::Ended })
     }
 
-    /// Hands over all replies that are there, those of one job together.
+    /// Hands over all replies that are there.
     fn hand_over(&mut self) -> Condition {
-        let mut open: Option<(Arc<Job>, Batch)> = None;
-        let condition = loop {
-            match self.inbox.next_reply() {
-                Ok(None) => break Condition::Open,
-                Ok(Some((ReplyKind::Ready, _))) => self.ready = true,
-                Ok(Some((ReplyKind::NotReady, bytes))) => {
+        loop {
+            // A reply that nobody asked for, or one of a worker that never was ready, is not a worker's.
+            let most = self.inflight.front().filter(|_| self.ready).map_or(0, Bundle::len);
+            match self.inbox.next_from_worker(most) {
+                Ok(None) => return Condition::Open,
+                Ok(Some(FromWorker::Ready)) => self.ready = true,
+                Ok(Some(FromWorker::NotReady(bytes))) => {
                     let garbled = |error: codec::CodecError| Failure::BadResult(error.to_string());
                     self.refusal = Some(codec::decode(bytes).unwrap_or_else(garbled));
                 }
-                Ok(Some((ReplyKind::Results(form), bytes))) => {
-                    // A reply that nobody asked for, or one of a worker that never was ready, is not a worker's.
-                    let Some(bundle) = self.inflight.front_mut().filter(|_| self.ready) else {
-                        break Condition::Ended;
-                    };
-                    if !open.as_ref().is_some_and(|(job, _)| Arc::ptr_eq(job, &bundle.job)) {
-                        deliver(open.replace((Arc::clone(&bundle.job), Batch::default())));
+                Ok(Some(FromWorker::Results(count, replies))) => {
+                    if let Some(bundle) = self.inflight.front_mut() {
+                        bundle.deliver_front(count, self.pid, replies);
                     }
-                    if let (Some((_, batch)), Some(chunk)) = (&mut open, bundle.chunks.pop_front()) {
-                        batch.push(chunk.place, self.pid, form, bytes);
-                    }
-                    if bundle.chunks.is_empty() {
-                        self.inflight.pop_front();
-                    }
-                    self.load -= 1;
+                    // An empty bundle would stand in the way of the replies to those behind it.
+                    self.inflight.pop_front_if(|bundle| bundle.len() == 0);
+                    self.load -= count;
                     self.proven = true;
                 }
-                Err(_) => break Condition::Ended,
+                Err(_) => return Condition::Ended,
             }
-        };
-        deliver(open);
-        condition
+        }
     }
 
     /// What was on the lane of a worker that is dead. Everything it wrote has been read.
@@ -236,9 +229,10 @@ impl Lane {
         let mut wreck = Wreck::default();
         let (mut may_have_started, mut before) = (self.ready, 0);
         for mut bundle in self.inflight.drain(..) {
-            let started = bundle.chunks.iter().take_while(|chunk| {
-                let starts = may_have_started && (before == 0 || (chunk.may_hold && before <= MAX_HELD));
-                may_have_started = starts && chunk.may_hold;
+            let may_hold = bundle.heading.may_hold;
+            let started = (0..bundle.len()).take_while(|_| {
+                let starts = may_have_started && (before == 0 || (may_hold && before <= MAX_HELD));
+                may_have_started = starts && may_hold;
                 before += 1;
                 starts
             });
@@ -246,16 +240,10 @@ impl Lane {
             wreck.lost.push(bundle.split_front(started));
             wreck.untouched.push(bundle);
         }
-        wreck.lost.retain(|bundle| !bundle.chunks.is_empty());
-        wreck.untouched.retain(|bundle| !bundle.chunks.is_empty());
+        wreck.lost.retain(|bundle| bundle.len() > 0);
+        wreck.untouched.retain(|bundle| bundle.len() > 0);
         self.load = 0;
         wreck
-    }
-}
-
-fn deliver(replies: Option<(Arc<Job>, Batch)>) {
-    if let Some((job, batch)) = replies {
-        job.deliver(batch);
     }
 }
 
@@ -312,7 +300,8 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::super::job::{Chunk, Payload, Place};
+    use super::super::frame::{begin_task, finish_task};
+    use super::super::job::{Job, Place};
     use super::*;
     use procession_ipc::start::TaskId;
 
@@ -320,21 +309,24 @@ mod tests {
         let (ours, _theirs) = Stream::pair().unwrap();
         let mut lane = Lane::new(1, 1, Arc::new(ours));
         lane.ready = ready;
-        // In bundles of three, so that the border lies within one, and between two.
-        for (number, flags) in (0..).zip(flags.chunks(3)) {
-            let chunk = |(at, &may_hold): (u64, &bool)| {
-                let place = Place { ordinal: number * 3 + at, first: 0, items: 1 };
-                Chunk { place, payload: Payload::new(&[]), retries: 0, may_hold }
-            };
-            let chunks = (0..).zip(flags).map(chunk).collect();
-            lane.inflight.push_back(Bundle { job: Job::new("f"), task: TaskId(0), chunks });
+        // In bundles of three at most, so that the border lies within one, and between two.
+        for flags in flags.chunk_by(|a, b| a == b).flat_map(|same| same.chunks(3)) {
+            let mut frames = Vec::new();
+            for _ in flags {
+                let at = begin_task(&mut frames);
+                finish_task(&mut frames, at, 1);
+            }
+            let first = Place { ordinal: lane.load as u64, first: 0, items: 1 };
+            let mut bundle = Bundle::new((Job::new("f"), TaskId(0)), 0, first, flags.len(), frames);
+            bundle.heading.may_hold = flags[0];
+            lane.inflight.push_back(bundle);
             lane.load += flags.len();
         }
         lane
     }
 
     fn count(bundles: &[Bundle]) -> usize {
-        bundles.iter().map(|bundle| bundle.chunks.len()).sum()
+        bundles.iter().map(Bundle::len).sum()
     }
 
     #[test]

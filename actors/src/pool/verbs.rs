@@ -2,22 +2,19 @@
 
 use super::Pool;
 use super::dispatch::Patience;
-use super::job::{Answer, Arrived, Bundle, Chunk, Job, Payload, Place};
+use super::frame::{begin_task, finish_task, payloads};
+use super::job::{Answer, Bundle, Job, Place};
 use super::lane::Condition;
 use crate::{Error, Result};
 use procession_ipc::codec::Wire;
 use procession_ipc::start::target::TaskTarget;
-use procession_ipc::start::{Results, read_reply, tuple_task};
-use std::collections::VecDeque;
+use procession_ipc::start::{read_reply, tuple_task};
 use std::marker::PhantomData;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Start of a chunk's payload: its number of items.
-pub(super) const ONE_ITEM: [u8; 8] = 1_u64.to_le_bytes();
-
-const FIRST: Place = Place { ordinal: 0, first: 0, items: 1 };
+const ONLY: Place = Place { ordinal: 0, first: 0, items: 1 };
 
 /// How tasks are handed out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -75,13 +72,12 @@ where
     F: TaskTarget<A, M, Output: Wire>,
 {
     let id = tuple_task(f)?;
-    let mut payload = Vec::with_capacity(64);
-    payload.extend_from_slice(&ONE_ITEM);
-    F::append(args, &mut payload)?;
+    let mut frames = Vec::with_capacity(64);
+    let at = begin_task(&mut frames);
+    F::append(args, &mut frames)?;
+    finish_task(&mut frames, at, 1);
     let job = Job::new(std::any::type_name::<F>());
-    let chunk =
-        Chunk { place: FIRST, payload: Payload::new(&payload), retries: options.retries, may_hold: false };
-    let task = Bundle { job: Arc::clone(&job), task: id, chunks: VecDeque::from([chunk]) };
+    let task = Bundle::new((Arc::clone(&job), id), options.retries, ONLY, 1, frames);
     Ok((job, task))
 }
 
@@ -140,34 +136,34 @@ impl<R: Wire> Pending<R> {
 
     fn take(&self) -> Result<R> {
         let mut batch = self.job.take();
-        let chunk = batch.chunks.pop().ok_or(Error::ResultTaken)?;
-        let pid = chunk.pid;
-        let results = results_of::<R>(self.job.task, &chunk, &batch.bytes)?;
-        let only = match results {
-            Results::Values(mut values) => values.pop().map(Ok),
-            Results::Mixed(mut results) => results.pop(),
+        let arrived = batch.arrived.pop().ok_or(Error::ResultTaken)?;
+        let frames = match arrived.what {
+            Answer::Failed(error) => return Err(*error),
+            Answer::Replies(range) => &batch.bytes[range],
         };
-        only.ok_or(Error::ResultTaken)?.map_err(|failure| Error::Task {
-            task: self.job.task,
-            index: 0,
-            pid,
-            failure,
-        })
+        let reply = payloads(frames).next().ok_or(Error::ResultTaken)?;
+        let mut values = Vec::new();
+        let mut others = results_of(self.job.task, ONLY, arrived.pid, reply, &mut values)?;
+        values.pop().map(Ok).or_else(|| others.next()).ok_or(Error::ResultTaken)?
     }
 }
 
-/// Decodes a chunk's results.
-pub(super) fn results_of<R: Wire>(task: &'static str, chunk: &Arrived, bytes: &[u8]) -> Result<Results<R>> {
-    let Arrived { place, pid, what } = chunk;
-    match what {
-        Answer::Failed(error) => Err(Error::clone(error)),
-        Answer::Reply(form, range) => {
-            read_reply(*form, &bytes[range.clone()], place.items as usize).map_err(|source| Error::BadReply {
-                task,
-                index: place.first,
-                pid: *pid,
-                source: Arc::new(source),
-            })
-        }
-    }
+/// Decodes the reply to a chunk: appends the results before the first failure to `values`, and returns what comes from it on.
+pub(super) fn results_of<R: Wire>(
+    task: &'static str,
+    place: Place,
+    pid: i32,
+    reply: &[u8],
+    values: &mut Vec<R>,
+) -> Result<impl Iterator<Item = Result<R>> + use<R>> {
+    let others = read_reply(reply, place.items as usize, values).map_err(|source| Error::BadReply {
+        task,
+        index: place.first,
+        pid,
+        source: Arc::new(source),
+    })?;
+    let first = place.first + u64::from(place.items) - others.len() as u64;
+    Ok((first..)
+        .zip(others)
+        .map(move |(index, result)| result.map_err(|failure| Error::Task { task, index, pid, failure })))
 }

@@ -1,15 +1,15 @@
 //! The life of a worker process: read tasks, call them, hand over replies.
 //!
-//! A reply is written before the next task is called, so that what is done is known to be done, with one exception: a task
-//! flagged [`MAY_HOLD`] may keep its reply back while more such tasks wait in the inbox (see `outbox`). The pool sets the
-//! flag only while tasks take a few microseconds.
+//! A reply is written before the next task is called, so that what is done is known to be done, with one exception: under a
+//! heading that says so, a task may keep its reply back while more such tasks wait in the inbox (see `outbox`). The pool says
+//! so only while tasks take a few microseconds.
 
-use super::frame::{Inbox, MAY_HOLD, ReplyKind, begin_reply, finish_reply};
+use super::frame::{FromPool, Heading, Inbox, ReplyKind, begin_reply, finish_reply};
 use super::outbox::Outbox;
 use procession_ipc::codec;
 use procession_ipc::spin::Spin;
 use procession_ipc::start::outcome::Failure;
-use procession_ipc::start::{ReplyForm, Results, TaskEntry, TaskId, read_reply, task_of};
+use procession_ipc::start::{TaskEntry, TaskId, read_reply, refuse, task_of};
 use procession_ipc::stream::Stream;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -33,7 +33,8 @@ pub(super) fn run(stream: Stream, initializer: Option<Initializer>) {
         stream,
         reply: Vec::new(),
         spin: Spin::default(),
-        last: None,
+        entry: Err(Failure::NotCalled("no function was named".to_owned())),
+        may_hold: false,
     };
     let prepared = initializer.map_or(Ok(()), |initializer| initialize(&initializer));
     let at = begin_reply(&mut worker.reply);
@@ -54,12 +55,9 @@ pub(super) fn run(stream: Stream, initializer: Option<Initializer>) {
 fn initialize(initializer: &Initializer) -> Result<(), Failure> {
     let entry = task_of(TaskId(initializer.task)).map_err(|e| Failure::NotCalled(e.to_string()))?;
     let mut reply = Vec::new();
-    let form = entry(&initializer.payload, &mut reply);
-    match read_reply::<()>(form, &reply, 1) {
-        Ok(Results::Values(_)) => Ok(()),
-        Ok(Results::Mixed(results)) => results.into_iter().collect(),
-        Err(error) => Err(Failure::BadResult(error.to_string())),
-    }
+    entry(&initializer.payload, &mut reply);
+    let failed = read_reply(&reply, 1, &mut Vec::new()).map_err(|e| Failure::BadResult(e.to_string()))?;
+    failed.into_iter().collect()
 }
 
 struct Worker {
@@ -68,19 +66,20 @@ struct Worker {
     /// The reply that is being made.
     reply: Vec<u8>,
     spin: Spin,
-    /// The function of the last task: most tasks are of one function.
-    last: Option<(TaskId, TaskEntry)>,
+    /// The last heading: the function of the tasks that come, and whether they may hold their replies back.
+    entry: Result<TaskEntry, Failure>,
+    may_hold: bool,
 }
 
 impl Worker {
     fn serve(&mut self) {
         let mut inbox = Inbox::default();
         loop {
-            match inbox.next_task() {
-                Ok(Some(frame)) => {
-                    let may_hold = frame.flags & MAY_HOLD != 0;
-                    self.call(frame.task, frame.payload);
-                    if !self.send(may_hold && inbox.next_may_hold()) {
+            match inbox.next_from_pool() {
+                Ok(Some(FromPool::Heading(heading))) => self.turn_to(heading),
+                Ok(Some(FromPool::Task(payload))) => {
+                    self.call(payload);
+                    if !self.send(self.may_hold && inbox.next_is_task()) {
                         return;
                     }
                 }
@@ -96,28 +95,18 @@ impl Worker {
         }
     }
 
-    fn call(&mut self, task: TaskId, payload: &[u8]) {
-        let at = begin_reply(&mut self.reply);
-        let form = match self.entry_of(task) {
-            Ok(entry) => entry(payload, &mut self.reply),
-            Err(failure) => {
-                let results: [Result<(), Failure>; 1] = [Err(failure)];
-                let _ = codec::encode_into(&results[..], &mut self.reply);
-                ReplyForm::Mixed
-            }
-        };
-        finish_reply(&mut self.reply, at, ReplyKind::Results(form));
+    fn turn_to(&mut self, heading: Heading) {
+        self.entry = task_of(heading.task).map_err(|error| Failure::NotCalled(error.to_string()));
+        self.may_hold = heading.may_hold;
     }
 
-    fn entry_of(&mut self, task: TaskId) -> Result<TaskEntry, Failure> {
-        if let Some((last, entry)) = self.last
-            && last == task
-        {
-            return Ok(entry);
+    fn call(&mut self, payload: &[u8]) {
+        let at = begin_reply(&mut self.reply);
+        match &self.entry {
+            Ok(entry) => entry(payload, &mut self.reply),
+            Err(failure) => refuse(payload, failure, &mut self.reply),
         }
-        let entry = task_of(task).map_err(|error| Failure::NotCalled(error.to_string()))?;
-        self.last = Some((task, entry));
-        Ok(entry)
+        finish_reply(&mut self.reply, at, ReplyKind::Results);
     }
 
     /// Hands the reply over; `false` when the pool is gone.

@@ -73,11 +73,42 @@ pub(super) fn decode<T: 'static>(bytes: &[u8]) -> Option<T> {
     slot
 }
 
+/// Appends the elements of the `Vec` that `bytes` hold to `values` if that is a `Vec` of numbers and they are `count`, or
+/// says `false`.
+#[inline]
+pub(super) fn append<T: 'static>(bytes: &[u8], count: usize, values: &mut T) -> bool {
+    let Some((prefix, content)) = bytes.split_first_chunk::<PREFIX>() else { return false };
+    SAME_ORDER
+        && u64::from_le_bytes(*prefix) == count as u64
+        && (add::<T, u8>(content, count, values)
+            || add::<T, i8>(content, count, values)
+            || add::<T, u16>(content, count, values)
+            || add::<T, i16>(content, count, values)
+            || add::<T, u32>(content, count, values)
+            || add::<T, i32>(content, count, values)
+            || add::<T, u64>(content, count, values)
+            || add::<T, i64>(content, count, values)
+            || add::<T, f32>(content, count, values)
+            || add::<T, f64>(content, count, values)
+            || (WIDE_USIZE
+                && (add::<T, usize>(content, count, values) || add::<T, isize>(content, count, values))))
+}
+
 #[inline]
 fn get<T: 'static, N: Pod>(bytes: &[u8], place: &mut Option<T>) -> bool {
     let Some(place) = (place as &mut dyn Any).downcast_mut::<Option<Vec<N>>>() else { return false };
     *place = numbers(bytes);
     true
+}
+
+#[inline]
+fn add<T: 'static, N: Pod>(content: &[u8], count: usize, values: &mut T) -> bool {
+    let Some(values) = (values as &mut dyn Any).downcast_mut::<Vec<N>>() else { return false };
+    let fits = count.checked_mul(size_of::<N>()) == Some(content.len());
+    if fits {
+        extend(values, content);
+    }
+    fits
 }
 
 fn numbers<N: Pod>(bytes: &[u8]) -> Option<Vec<N>> {
@@ -86,9 +117,15 @@ fn numbers<N: Pod>(bytes: &[u8]) -> Option<Vec<N>> {
     if length.checked_mul(size_of::<N>()) != Some(content.len()) {
         return None;
     }
-    let numbers = match bytemuck::try_cast_slice::<u8, N>(content) {
-        Ok(aligned) => aligned.to_vec(),
-        Err(_) => content.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned).collect(),
-    };
+    let mut numbers = Vec::new();
+    extend(&mut numbers, content);
     Some(numbers)
+}
+
+#[inline]
+fn extend<N: Pod>(numbers: &mut Vec<N>, content: &[u8]) {
+    match bytemuck::try_cast_slice::<u8, N>(content) {
+        Ok(aligned) => numbers.extend_from_slice(aligned),
+        Err(_) => numbers.extend(content.chunks_exact(size_of::<N>()).map(bytemuck::pod_read_unaligned::<N>)),
+    }
 }

@@ -1,41 +1,29 @@
 //! Tasks: functions that a pool's worker calls again and again.
 //!
-//! A task's payload is the encoding of a `Vec` of argument items, so one payload is one *chunk*. Its reply is either the
-//! encoding of a `Vec` of results, or, as soon as one item fails, of a `Vec` of results and failures: a failing item costs
-//! itself only, the rest of its chunk still runs.
+//! A task's payload is the encoding of a `Vec` of argument items, so one payload is one *chunk*. Its reply is the encoding of
+//! a `Vec` of results, those before the first failure; if there is a failure, a `Vec` of results and failures follows, from
+//! it on. A failing item costs itself only, the rest of its chunk still runs.
+//!
+//! Each result is written as soon as it is there, so a chunk needs no memory but that of its bytes.
 
 use super::descriptor::{Descriptor, Kind, at_offset, offset_of};
 use super::outcome::Failure;
 use super::target::{Slot, TaskArg, TaskTarget, assert_target, conjure};
 use crate::codec::{self, CodecError, Wire};
-use crate::unwind::catch;
+use crate::unwind::{PanicReport, catch};
 use crate::{Error, Result};
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 /// How to call a chunk of one function: payload in, reply appended.
-pub type TaskEntry = fn(&[u8], &mut Vec<u8>) -> ReplyForm;
+pub type TaskEntry = fn(&[u8], &mut Vec<u8>);
 
 /// A function as it travels to a worker of the same build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskId(pub u64);
 
-/// What a reply's bytes are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplyForm {
-    /// A `Vec<R>`: all items succeeded.
-    Values,
-    /// A `Vec<Result<R, Failure>>`.
-    Mixed,
-}
-
-/// A chunk's results.
-#[derive(Debug)]
-pub enum Results<R> {
-    /// All items succeeded.
-    Values(Vec<R>),
-    /// At least one failed.
-    Mixed(Vec<Result<R, Failure>>),
-}
+/// Bytes of the length of an encoded `Vec`.
+const LENGTH: usize = 8;
 
 #[derive(Debug)]
 enum TaskKind {}
@@ -102,7 +90,7 @@ pub fn task_of(id: TaskId) -> Result<TaskEntry> {
     at_offset::<TaskKind>(id.0).map(Descriptor::run)
 }
 
-fn run_items<F, T, M, R>(payload: &[u8], reply: &mut Vec<u8>) -> ReplyForm
+fn run_items<F, T, M, R>(payload: &[u8], reply: &mut Vec<u8>)
 where
     T: TaskArg<M>,
     R: Wire,
@@ -112,10 +100,10 @@ where
     run_chunk(payload, reply, |item| {
         let (owned, used) = codec::decode_prefix::<T::Owned>(item)?;
         Ok((used, move || function(T::lend(&mut Slot::new(owned)))))
-    })
+    });
 }
 
-fn run_tuples<F, A, M>(payload: &[u8], reply: &mut Vec<u8>) -> ReplyForm
+fn run_tuples<F, A, M>(payload: &[u8], reply: &mut Vec<u8>)
 where
     F: TaskTarget<A, M, Output: Wire>,
 {
@@ -123,7 +111,15 @@ where
     run_chunk(payload, reply, |item| {
         let (owned, used) = codec::decode_prefix::<F::Owned>(item)?;
         Ok((used, move || function.call(owned)))
-    })
+    });
+}
+
+/// What is being done with an item.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Decode,
+    Call,
+    Encode,
 }
 
 /// Calls each item of a chunk. `prepare` decodes the item at the start of the bytes: its length and the call.
@@ -131,134 +127,184 @@ fn run_chunk<R, C>(
     payload: &[u8],
     reply: &mut Vec<u8>,
     prepare: impl Fn(&[u8]) -> Result<(usize, C), CodecError>,
-) -> ReplyForm
-where
+) where
     R: Wire,
     C: FnOnce() -> R,
 {
+    let mut reply = Reply::begin(reply);
     let Some((count, mut rest)) = payload.split_first_chunk() else {
-        let failure = Failure::BadArguments("the chunk has no length".to_owned());
-        return send_mixed::<R>(&[Err(failure)], reply);
+        reply.fail(1, &Failure::BadArguments("the chunk has no length".to_owned()));
+        return reply.finish();
     };
     let count = usize::try_from(u64::from_le_bytes(*count)).unwrap_or(usize::MAX);
-    // An honest chunk has at least a byte an item, or items without bytes, which are few.
-    let mut values = Vec::with_capacity(count.min(payload.len()));
-    // One gate for the whole run of successes: `values` and `rest` say where a panic happened.
-    let caught = catch(|| {
-        while values.len() < count {
-            let (used, call) = prepare(rest)?;
-            rest = &rest[used..];
-            values.push(call());
-        }
-        Ok::<(), CodecError>(())
-    });
-    let failure = match caught {
-        Ok(Ok(())) => return send_values(values, reply),
-        Ok(Err(error)) => return send_mixed(&undecodable(values, count, &error), reply),
-        Err(report) => Failure::Panicked(report),
-    };
-    let mut results: Vec<Result<R, Failure>> = values.into_iter().map(Ok).collect();
-    results.push(Err(failure));
-    send_mixed(&run_rest(results, rest, count, prepare), reply)
-}
-
-/// Goes on after the first panic of a chunk, each item behind its own gate.
-fn run_rest<R, C>(
-    mut results: Vec<Result<R, Failure>>,
-    mut rest: &[u8],
-    count: usize,
-    prepare: impl Fn(&[u8]) -> Result<(usize, C), CodecError>,
-) -> Vec<Result<R, Failure>>
-where
-    C: FnOnce() -> R,
-{
-    while results.len() < count {
-        match catch(|| prepare(rest)) {
-            Ok(Ok((used, call))) => {
+    while reply.results < count {
+        let step = Cell::new(Step::Decode);
+        // One gate for a whole run of successes: `step`, `rest` and `reply` say where a panic happened.
+        let caught = catch(|| {
+            while reply.results < count {
+                step.set(Step::Decode);
+                let (used, call) = prepare(rest).map_err(|error| Failure::BadArguments(error.to_string()))?;
                 rest = &rest[used..];
-                results.push(catch(call).map_err(Failure::Panicked));
+                step.set(Step::Call);
+                let value = call();
+                step.set(Step::Encode);
+                reply.write(&value).map_err(|error| Failure::BadResult(error.to_string()))?;
+                drop(value);
+                reply.keep();
             }
-            Ok(Err(error)) => return undecodable_rest(results, count, &error),
-            // A panic of the user's `Deserialize`: where the item ends is unknown, as after an error.
-            Err(report) => {
-                let why =
-                    CodecError::Decode { type_name: std::any::type_name::<R>(), reason: report.message };
-                return undecodable_rest(results, count, &why);
+            Ok(())
+        });
+        let failure = match caught {
+            Ok(Ok(())) => break,
+            Ok(Err(failure)) => failure,
+            Err(report) => step.get().panicked(report),
+        };
+        if let Failure::BadArguments(_) = failure {
+            // Where the next item starts is hidden: this one and all that follow fail. The parent knows how many it sent,
+            // so a length that is itself nonsense need not be served.
+            reply.fail((count - reply.results).min(1 << 16), &failure);
+            break;
+        }
+        reply.fail(1, &failure);
+    }
+    reply.finish();
+}
+
+impl Step {
+    fn panicked(self, report: PanicReport) -> Failure {
+        match self {
+            Self::Decode => Failure::BadArguments(format!("its `Deserialize` panicked: {}", report.message)),
+            Self::Call => Failure::Panicked(report),
+            Self::Encode => {
+                Failure::BadResult(format!("its `Serialize` or `Drop` panicked: {}", report.message))
             }
         }
     }
-    results
 }
 
-/// An item that cannot be decoded hides where the next one starts: it and all that follow fail.
-fn undecodable<R>(values: Vec<R>, count: usize, error: &CodecError) -> Vec<Result<R, Failure>> {
-    undecodable_rest(values.into_iter().map(Ok).collect(), count, error)
+/// The reply to a chunk for which there is no function: a failure for each of its items.
+pub fn refuse(payload: &[u8], failure: &Failure, reply: &mut Vec<u8>) {
+    let count = payload.first_chunk().map_or(1, |count| u64::from_le_bytes(*count));
+    let mut reply = Reply::begin(reply);
+    reply.fail(usize::try_from(count).unwrap_or(usize::MAX).min(1 << 16), failure);
+    reply.finish();
 }
 
-fn undecodable_rest<R>(
-    mut results: Vec<Result<R, Failure>>,
-    count: usize,
-    error: &CodecError,
-) -> Vec<Result<R, Failure>> {
-    // The parent knows how many items it sent; one failure stands for a length that is itself nonsense.
-    let missing = (count - results.len()).clamp(1, 1 << 16);
-    results.extend((0..missing).map(|_| Err(Failure::BadArguments(error.to_string()))));
-    results
+/// A reply that is being written.
+struct Reply<'a> {
+    out: &'a mut Vec<u8>,
+    /// Where it begins, with the number of results before the first failure.
+    start: usize,
+    /// Where the last whole result ends.
+    end: usize,
+    /// How many results there are, failures included.
+    results: usize,
+    /// After the first failure: how many results are before it, and where the number of those from it on is.
+    tail: Option<(usize, usize)>,
+    /// Whether a result of this chunk is known to be readable.
+    is_checked: bool,
 }
 
-fn send_values<R: Wire>(values: Vec<R>, reply: &mut Vec<u8>) -> ReplyForm {
-    let start = reply.len();
-    let encoded = catch(|| {
-        codec::encode_wire(&values, reply)?;
-        codec::check_encoded::<Vec<R>, Vec<R>>(&reply[start..])
-    });
-    if let Ok(Ok(())) = encoded {
-        return ReplyForm::Values;
+impl<'a> Reply<'a> {
+    #[inline]
+    fn begin(out: &'a mut Vec<u8>) -> Self {
+        let start = out.len();
+        out.extend_from_slice(&[0; LENGTH]);
+        Self { start, end: out.len(), out, results: 0, tail: None, is_checked: false }
     }
-    reply.truncate(start);
-    // Some item's `Serialize` refuses: find out which, the others still count.
-    let results = values.into_iter().map(|value| match catch(|| encodable(&value)) {
-        Ok(Ok(())) => Ok(value),
-        Ok(Err(error)) => Err(Failure::BadResult(error.to_string())),
-        Err(report) => Err(Failure::BadResult(format!("its `Serialize` panicked: {}", report.message))),
-    });
-    send_mixed(&results.collect::<Vec<_>>(), reply)
-}
 
-fn encodable<R: Wire>(value: &R) -> Result<(), CodecError> {
-    let bytes = codec::encode(value)?;
-    codec::check_encoded::<R, R>(&bytes)
-}
-
-fn send_mixed<R: Wire>(results: &[Result<R, Failure>], reply: &mut Vec<u8>) -> ReplyForm {
-    if let Err(error) = codec::encode_into(results, reply) {
-        // Each success was encodable a moment ago; a `Serialize` that changes its mind fails them all.
-        let failure = Failure::BadResult(error.to_string());
-        let all: Vec<Result<(), Failure>> = results.iter().map(|_| Err(failure.clone())).collect();
-        let _ = codec::encode_into(&all, reply);
+    /// Writes a result. It counts once it is [kept](Self::keep).
+    #[inline]
+    fn write<R: Wire>(&mut self, value: &R) -> Result<(), CodecError> {
+        if self.is_checked && self.tail.is_none() {
+            codec::encode_wire(value, self.out)
+        } else {
+            self.write_and_check(value)
+        }
     }
-    ReplyForm::Mixed
+
+    #[inline(never)]
+    fn write_and_check<R: Wire>(&mut self, value: &R) -> Result<(), CodecError> {
+        if self.tail.is_some() {
+            // The mark of `Ok` in a `Result`.
+            codec::encode_into(&0_u32, self.out)?;
+        }
+        let at = self.out.len();
+        codec::encode_wire(value, self.out)?;
+        codec::check_encoded::<R, R>(&self.out[at..])?;
+        self.is_checked = true;
+        Ok(())
+    }
+
+    #[inline]
+    fn keep(&mut self) {
+        self.results += 1;
+        self.end = self.out.len();
+    }
+
+    /// Has `count` items fail; whatever was written for the first of them is gone.
+    #[cold]
+    fn fail(&mut self, count: usize, failure: &Failure) {
+        self.out.truncate(self.end);
+        if self.tail.is_none() {
+            self.tail = Some((self.results, self.end));
+            self.out.extend_from_slice(&[0; LENGTH]);
+        }
+        for _ in 0..count {
+            // A failure is strings: it encodes.
+            let _ = codec::encode_into(&Err::<(), _>(failure), self.out);
+        }
+        self.results += count;
+        self.end = self.out.len();
+    }
+
+    #[inline]
+    fn finish(self) {
+        let mut values = self.results;
+        if let Some((before, at)) = self.tail {
+            put_length(self.out, at, values - before);
+            values = before;
+        }
+        put_length(self.out, self.start, values);
+    }
 }
 
-/// Decodes a reply in the process that sent the chunk of `count` items.
+#[inline]
+fn put_length(out: &mut [u8], at: usize, length: usize) {
+    out[at..at + LENGTH].copy_from_slice(&(length as u64).to_le_bytes());
+}
+
+/// Decodes a reply in the process that sent the chunk of `count` items: appends the results before the first failure to
+/// `values`, and returns what comes from it on.
 ///
 /// # Errors
 ///
-/// Bytes that are not `count` results of type `R`.
-pub fn read_reply<R: Wire>(form: ReplyForm, bytes: &[u8], count: usize) -> Result<Results<R>, Error> {
-    let decoded = catch(|| match form {
-        ReplyForm::Values => codec::decode_wire(bytes).map(Results::Values),
-        ReplyForm::Mixed => codec::decode(bytes).map(Results::Mixed),
+/// Bytes that are not `count` results of type `R`; `values` is then as it was.
+pub fn read_reply<R: Wire>(
+    bytes: &[u8],
+    count: usize,
+    values: &mut Vec<R>,
+) -> Result<Vec<Result<R, Failure>>, Error> {
+    if codec::decode_numbers(bytes, count, values) {
+        return Ok(Vec::new());
+    }
+    let before = values.len();
+    let decoded = catch(|| {
+        let tail = codec::decode_values(bytes, count, values)?;
+        if tail.is_empty() { Ok(Vec::new()) } else { codec::decode(tail) }
     });
-    let results = decoded.unwrap_or_else(|report| {
+    let tail = decoded.unwrap_or_else(|report| {
         let reason = format!("its `Deserialize` panicked: {}", report.message);
         Err(CodecError::Decode { type_name: std::any::type_name::<R>(), reason })
-    })?;
-    let came = match &results {
-        Results::Values(values) => values.len(),
-        Results::Mixed(results) => results.len(),
-    };
-    if came == count { Ok(results) } else { Err(Error::Malformed { what: "number of results in a reply" }) }
+    });
+    match tail {
+        Ok(tail) if values.len() - before + tail.len() == count => Ok(tail),
+        other => {
+            values.truncate(before);
+            other?;
+            Err(Error::Malformed { what: "number of results in a reply" })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -275,53 +321,92 @@ mod tests {
         x * 2
     }
 
+    /// What the parent of a worker makes of its reply: values, and what came from the first failure on.
+    fn results<R: Wire>(entry: TaskEntry, payload: &[u8], count: usize) -> (Vec<R>, Vec<Result<R, Failure>>) {
+        let (mut reply, mut values) = (Vec::new(), Vec::new());
+        entry(payload, &mut reply);
+        let tail = read_reply(&reply, count, &mut values).unwrap();
+        (values, tail)
+    }
+
     #[test]
     fn a_chunk_gives_its_values_in_order() {
         let entry = task_of(item_task::<_, u32, ByValue, u32>(double).unwrap()).unwrap();
         let mut reply = Vec::new();
-        let form = entry(&chunk(&[1_u32, 2, 3]), &mut reply);
-        assert!(matches!(read_reply::<u32>(form, &reply, 3).unwrap(), Results::Values(v) if v == [2, 4, 6]));
-        assert!(read_reply::<u32>(form, &reply, 4).is_err(), "the count must agree");
+        entry(&chunk(&[1_u32, 2, 3]), &mut reply);
+        let mut values = vec![0];
+        assert_eq!(read_reply::<u32>(&reply, 3, &mut values).unwrap(), []);
+        assert_eq!(values, [0, 2, 4, 6]);
+        for count in [2, 4] {
+            assert!(read_reply::<u32>(&reply, count, &mut values).is_err(), "the count must agree");
+        }
+        assert_eq!(values, [0, 2, 4, 6], "an error leaves nothing behind");
     }
 
     #[test]
     fn a_panicking_item_costs_only_itself() {
         let entry = task_of(item_task::<_, u32, ByValue, u32>(double).unwrap()).unwrap();
-        let mut reply = Vec::new();
-        let form = entry(&chunk(&[13_u32, 1, 13, 2]), &mut reply);
-        let Results::Mixed(results) = read_reply::<u32>(form, &reply, 4).unwrap() else {
-            panic!("not mixed")
-        };
-        let shown: Vec<_> = results.iter().map(|r| r.as_ref().ok().copied()).collect();
-        assert_eq!(shown, [None, Some(2), None, Some(4)]);
-        assert!(results[0].as_ref().unwrap_err().to_string().contains("unlucky"));
+        for items in [&[13_u32, 1, 13, 2][..], &[1, 2, 13], &[1, 13, 2, 3], &[13]] {
+            let (values, tail) = results::<u32>(entry, &chunk(items), items.len());
+            let before = items.iter().position(|&item| item == 13).unwrap();
+            assert_eq!(values.len(), before, "{items:?}");
+            assert!(tail[0].as_ref().unwrap_err().to_string().contains("unlucky"));
+            let shown: Vec<_> =
+                values.into_iter().map(Some).chain(tail.into_iter().map(Result::ok)).collect();
+            let expected: Vec<_> = items.iter().map(|&item| (item != 13).then_some(item * 2)).collect();
+            assert_eq!(shown, expected);
+        }
     }
 
     #[test]
     fn hostile_chunks_fail_item_by_item_and_never_panic() {
         let entry = task_of(item_task::<_, u32, ByValue, u32>(double).unwrap()).unwrap();
         let huge = u64::MAX.to_le_bytes().to_vec();
-        for payload in [vec![], vec![1, 2], huge, chunk(&[1_u32, 2])[..15].to_vec()] {
-            let mut reply = Vec::new();
-            assert_eq!(entry(&payload, &mut reply), ReplyForm::Mixed, "{payload:?}");
-            let results: Vec<Result<u32, Failure>> = codec::decode(&reply).unwrap();
-            assert!(results.iter().any(Result::is_err));
+        let cut = chunk(&[1_u32, 2])[..15].to_vec();
+        let table = [(vec![], 0, 1), (vec![1, 2], 0, 1), (huge, 0, 1 << 16), (cut, 1, 1)];
+        for (payload, values, failures) in table {
+            let (came, tail) = results::<u32>(entry, &payload, values + failures);
+            assert_eq!((came.len(), tail.len()), (values, failures), "{payload:?}");
+            assert!(tail.iter().all(Result::is_err));
         }
+    }
+
+    #[test]
+    fn an_item_that_cannot_be_decoded_takes_those_behind_it_along() {
+        #[expect(clippy::needless_pass_by_value, reason = "owned text is what arrives")]
+        fn length(text: String) -> usize {
+            text.len()
+        }
+        let entry = task_of(item_task::<_, String, ByValue, usize>(length).unwrap()).unwrap();
+        let mut payload = chunk(&["ab", "c", "d"]);
+        payload[8 + 8 + 2 + 8] = 0xff;
+        let (values, tail) = results::<usize>(entry, &payload, 3);
+        assert_eq!(values, [2]);
+        assert!(matches!(&tail[..], [Err(Failure::BadArguments(_)), Err(Failure::BadArguments(_))]));
+    }
+
+    #[test]
+    fn a_task_without_a_function_fails_item_by_item() {
+        let (mut reply, failure) = (Vec::new(), Failure::NotCalled("no such task".to_owned()));
+        refuse(&chunk(&[1_u32, 2]), &failure, &mut reply);
+        let tail = read_reply::<u32>(&reply, 2, &mut Vec::new()).unwrap();
+        assert_eq!(tail, [Err(failure.clone()), Err(failure)]);
     }
 
     #[test]
     fn a_result_that_cannot_travel_is_named_and_the_others_arrive() {
         let entry = task_of(item_task::<_, u32, ByValue, Picky>(Picky::new).unwrap()).unwrap();
-        let mut reply = Vec::new();
-        let form = entry(&chunk(&[1_u32, 2]), &mut reply);
-        let Results::Mixed(results) = read_reply::<Picky>(form, &reply, 2).unwrap() else {
-            panic!("not mixed")
-        };
-        assert!(results[0].is_ok());
-        assert!(matches!(&results[1], Err(Failure::BadResult(why)) if why.contains("two is refused")));
+        let (values, tail) = results::<Picky>(entry, &chunk(&[1_u32, 2, 3, 4, 5]), 5);
+        assert_eq!(values, [Picky(1)]);
+        assert!(matches!(&tail[0], Err(Failure::BadResult(why)) if why.contains("two is refused")));
+        assert_eq!(tail[1], Ok(Picky(3)));
+        assert!(
+            matches!(&tail[2], Err(Failure::BadResult(why)) if why.contains("panicked") && why.contains("four is too much"))
+        );
+        assert_eq!(tail[3], Ok(Picky(5)));
     }
 
-    #[derive(Debug, serde::Deserialize)]
+    #[derive(Debug, PartialEq, serde::Deserialize)]
     struct Picky(u32);
 
     impl Picky {
@@ -335,6 +420,7 @@ mod tests {
             if self.0 == 2 {
                 return Err(serde::ser::Error::custom("two is refused"));
             }
+            assert_ne!(self.0, 4, "four is too much");
             serializer.serialize_newtype_struct("Picky", &self.0)
         }
     }

@@ -22,6 +22,7 @@ pub struct Garbage;
 
 /// The word that begins a frame.
 #[must_use]
+#[inline]
 pub fn word(first: u8, length: usize) -> [u8; WORD] {
     let mut bytes = (length as u64).to_le_bytes();
     bytes[7] = first;
@@ -34,6 +35,7 @@ pub fn word(first: u8, length: usize) -> [u8; WORD] {
 /// # Errors
 ///
 /// A length that no honest peer announces.
+#[inline]
 pub fn whole_frame(have: &[u8], header: usize) -> Result<Option<(u8, usize)>, Garbage> {
     let Some(word) = have.first_chunk().map(|word| u64::from_le_bytes(*word)) else { return Ok(None) };
     let length = word & ((1 << 56) - 1);
@@ -79,6 +81,7 @@ impl Inbox {
 
     /// What is there.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
@@ -88,6 +91,7 @@ impl Inbox {
     /// # Panics
     ///
     /// When so many are not there.
+    #[inline]
     pub fn take(&mut self, count: usize) -> &[u8] {
         assert!(count <= self.end - self.start, "an inbox was asked for more than it has");
         let at = self.start;
