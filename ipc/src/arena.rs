@@ -260,6 +260,7 @@ impl Arena {
 
     /// What is done for the process `gone`, by this one. It may be cut off anywhere, and be done by several at the same time.
     fn sweep(&self, gone: ProcessId, own: ProcessId) {
+        self.cells.annexes().sweep(gone);
         self.cells.sweep(gone, own, |index, kind| match kind {
             Kind::Lock => {
                 self.words::<Lock>(index).into_iter().for_each(|lock| lock.abandon(gone, &Futex));

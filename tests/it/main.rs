@@ -55,6 +55,7 @@ mod preload;
 mod process;
 mod programs;
 mod queue;
+mod queue_death;
 mod relatives;
 mod rights;
 mod scarce;

@@ -5,7 +5,10 @@
 
 use super::cell::Kind;
 use super::segments::SegmentTable;
+use crate::liveness::ProcessId;
+use crate::mailbox::chain::free_all;
 use crate::mailbox::ring::Ring;
+use crate::mailbox::segment::Owner;
 
 /// All rings and segments of an arena.
 #[derive(Debug, Clone, Copy)]
@@ -30,12 +33,17 @@ impl Annexes {
         &self.segments
     }
 
+    /// What a process that is gone has here becomes free: messages that it wrote or read. As for [`clear`](Self::clear).
+    pub(crate) fn sweep(&self, gone: ProcessId) {
+        free_all(&self.segments, Owner::Process(gone));
+    }
+
     /// The object in a cell ends: what it has here is given back. May be cut off anywhere and be done again.
     pub(crate) fn clear(&self, index: u32, kind: Kind) {
         if kind != Kind::Queue {
             return;
         }
-        self.segments.free_all_of(index);
+        free_all(&self.segments, Owner::Queue(index));
         if let Some(ring) = self.ring(index) {
             ring.clear();
         }

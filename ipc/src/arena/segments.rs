@@ -16,7 +16,7 @@
 use super::budget;
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::liveness::ProcessId;
-use crate::mailbox::segment::{NoSpace, Owner, Segment, Segments, State};
+use crate::mailbox::segment::{NoSpace, Owned, Owner, Segment, Segments, State, change, look};
 use crate::shm::Region;
 
 /// Bytes of a segment.
@@ -87,17 +87,8 @@ impl SegmentTable {
 
     /// Bytes of the segments that are in use.
     pub(crate) fn in_use(&self) -> u64 {
-        let used = self.all().filter(|segment| self.look(*segment).is_some_and(|state| !state.is_free()));
+        let used = self.all().filter(|segment| look(self, *segment).is_some_and(|state| !state.is_free()));
         used.count() as u64 * SIZE as u64
-    }
-
-    /// What a queue that ends still has becomes free. Nobody else uses it by now.
-    pub(crate) fn free_all_of(&self, queue: u32) {
-        for segment in self.all() {
-            if let Some(state) = self.look(segment).filter(|state| state.owner == Owner::Queue(queue)) {
-                self.change(segment, state, state.freed());
-            }
-        }
     }
 
     /// Gives the memory of free segments back, if many have some: to be called now and then by who makes segments free.
@@ -114,18 +105,19 @@ impl SegmentTable {
         self.header.freed.store(0, Ordering::Relaxed);
         let is_warm = |entry: &Entry| entry.backed.load(Ordering::Relaxed) > 0;
         let warm = self.all().filter_map(|segment| {
-            let state = self.look(segment).filter(|state| state.is_free())?;
-            self.entry(segment).filter(|entry| is_warm(entry)).map(|_| (segment, state))
+            let state = look(self, segment).filter(|state| state.is_free())?;
+            self.entry(segment).filter(|entry| is_warm(entry)).map(|_| Owned { segment, state })
         });
-        for (segment, state) in warm.skip(MOST_WARM) {
-            self.empty(segment, state, own);
+        for free in warm.skip(MOST_WARM) {
+            self.empty(free, own);
         }
     }
 
     /// FREE -> ours -> FREE without memory. Killed in between, we leave what a sweep frees.
-    fn empty(&self, segment: Segment, state: State, own: ProcessId) {
-        let ours = State::new(state.version, Owner::Process(own));
-        if !self.change(segment, state, ours) {
+    fn empty(&self, free: Owned, own: ProcessId) {
+        let Owned { segment, state } = free;
+        let ours = Owned { segment, state: State::new(state.version, Owner::Process(own)) };
+        if !change(self, free, ours) {
             return;
         }
         if let (Some(at), Some(entry)) = (self.place(segment, 0, ROOM), self.entry(segment)) {
@@ -133,25 +125,11 @@ impl SegmentTable {
             // What stays is memory that nobody counts on.
             let _ = self.region.give_memory_back(at, SIZE);
         }
-        self.change(segment, ours, ours.freed());
-    }
-
-    fn change(&self, segment: Segment, from: State, to: State) -> bool {
-        let entry = self.entry(segment);
-        entry.is_some_and(|entry| {
-            // Acquire and Release pair with those of whoever has it before and after.
-            let changed =
-                entry.state.compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Relaxed);
-            changed.is_ok()
-        })
+        change(self, ours, Owned { segment, state: state.freed() });
     }
 
     fn all(&self) -> impl Iterator<Item = Segment> + use<> {
         (1..=self.used()).filter_map(Segment::new)
-    }
-
-    fn look(&self, segment: Segment) -> Option<State> {
-        State::from_word(self.entry(segment)?.state.load(Ordering::Relaxed))
     }
 
     #[inline]
@@ -208,7 +186,7 @@ impl SegmentTable {
     }
 
     fn find_free_in(&self, numbers: impl Iterator<Item = u32>) -> Option<Segment> {
-        let is_free = |segment: &Segment| self.look(*segment).is_some_and(State::is_free);
+        let is_free = |segment: &Segment| look(self, *segment).is_some_and(State::is_free);
         numbers.filter_map(Segment::new).find(is_free)
     }
 }

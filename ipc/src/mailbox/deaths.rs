@@ -1,11 +1,13 @@
 //! The ring, used by processes that are killed at every point: nothing is stuck, corrupt, doubled or leaked, and a killed
 //! consumer costs at most the message in its hands.
 //!
-//! A death is an unwinding out of the point at which it happens. What the process holds stays held; then its locks are marked,
-//! as a sweep does it, and the next process goes on.
+//! A death is an unwinding out of the point at which it happens. What the process holds stays held; then a sweep frees what it
+//! had and marks its locks, itself killed in the middle and done again, and the next process goes on.
 
+use super::chain::{Chain, free_all};
 use super::memory::{Alone, Killed, Memory};
 use super::ring::{Actor, GetError, PutError, Ring};
+use super::segment::Owner;
 use crate::atomic::Ordering;
 use crate::liveness::ProcessId;
 use proptest::prelude::*;
@@ -14,19 +16,28 @@ use proptest::test_runner::TestRunner;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-const SEGMENTS: u32 = 8;
+const SEGMENTS: u32 = 12;
 const ROOM: u32 = 40;
 
-/// What one process does, and after how many points it is killed; 0: not.
+/// What one process does, after how many points it is killed, and after how many the first one that sweeps for it; 0: not.
 #[derive(Debug, Clone)]
 struct Step {
     act: Act,
     fuse: u32,
+    sweep: u32,
+}
+
+impl Step {
+    fn new(act: Act) -> Self {
+        Self { act, fuse: 0, sweep: 0 }
+    }
 }
 
 #[derive(Debug, Clone)]
 enum Act {
     Put(Vec<u8>),
+    /// In segments of its own.
+    PutLarge(Vec<u8>),
     Get,
 }
 
@@ -34,9 +45,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let act = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..32).prop_map(Act::Put),
         prop::collection::vec(any::<u8>(), 0..32).prop_map(Act::Put),
+        prop::collection::vec(any::<u8>(), 0..100).prop_map(Act::PutLarge),
+        Just(Act::Get),
         Just(Act::Get),
     ];
-    prop::collection::vec((act, 0_u32..24).prop_map(|(act, fuse)| Step { act, fuse }), 1..80)
+    let step = (act, 0_u32..24, 0_u32..5).prop_map(|(act, fuse, sweep)| Step { act, fuse, sweep });
+    prop::collection::vec(step, 1..80)
 }
 
 /// A queue, what should be in it, and who uses it now.
@@ -56,34 +70,30 @@ impl<const JOURNALS: bool> Run<JOURNALS> {
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
         let own = ProcessId::new(1, self.generation).unwrap();
-        let actor = Actor { queue: 3, own, segments: &self.memory, park: &Alone, deadline: None };
         let before = self.ring.len();
-        self.memory.fuse.store(step.fuse, Ordering::Relaxed);
         let mut out = Vec::new();
-        let done = catch_unwind(AssertUnwindSafe(|| match &step.act {
-            Act::Put(payload) => self.ring.put(&actor, u32::MAX, &[payload]).map_err(|e| format!("{e:?}")),
-            Act::Get => self.ring.get(&actor, &mut [], &mut out).map(drop).map_err(|e| format!("{e:?}")),
-        }));
-        self.memory.fuse.store(0, Ordering::Relaxed);
+        let done = self.until_killed(step.fuse, |run| run.act(own, &step.act, &mut out));
         let has_moved = self.ring.len() != before;
         match done {
-            Ok(Ok(())) if !has_moved => return Err("it is done and nothing has changed".to_owned()),
-            Ok(Ok(())) => {}
-            Ok(Err(error)) if has_moved => return Err(format!("{error}, and yet something has changed")),
-            Ok(Err(error)) => return self.assert_expected(&step.act, &error),
-            Err(end) => {
-                assert!(end.is::<Killed>(), "a panic");
+            Some(Ok(())) if !has_moved => return Err("it is done and nothing has changed".to_owned()),
+            Some(Err(error)) if has_moved => return Err(format!("{error}, and yet something has changed")),
+            Some(Err(error)) => return self.assert_expected(&step.act, &error),
+            Some(Ok(())) => {}
+            None => {
                 self.deaths += 1;
                 self.generation += 1;
+                let sweep = |run: &Self| free_all(&run.memory, Owner::Process(own));
+                self.until_killed(step.sweep, sweep);
+                sweep(self);
                 self.ring.locks().iter().for_each(|lock| lock.abandon(own, &Alone));
             }
         }
         match &step.act {
             _ if !has_moved => {}
-            Act::Put(payload) => self.model.push_back(payload.clone()),
+            Act::Put(payload) | Act::PutLarge(payload) => self.model.push_back(payload.clone()),
             Act::Get => {
                 let lost_or_got = self.model.pop_front();
-                if !out.is_empty() && lost_or_got.as_ref() != Some(&out) {
+                if done.is_some() && lost_or_got.as_ref() != Some(&out) {
                     return Err(format!("got {out:?} in place of {lost_or_got:?}"));
                 }
             }
@@ -91,11 +101,37 @@ impl<const JOURNALS: bool> Run<JOURNALS> {
         if self.ring.len() as usize == self.model.len() { Ok(()) } else { Err("wrong length".to_owned()) }
     }
 
+    /// `None`: killed.
+    fn until_killed<T>(&self, fuse: u32, act: impl FnOnce(&Self) -> T) -> Option<T> {
+        self.memory.fuse.store(fuse, Ordering::Relaxed);
+        let done = catch_unwind(AssertUnwindSafe(|| act(self)));
+        self.memory.fuse.store(0, Ordering::Relaxed);
+        done.inspect_err(|end| assert!(end.is::<Killed>(), "a panic")).ok()
+    }
+
+    fn act(&self, own: ProcessId, act: &Act, out: &mut Vec<u8>) -> Result<(), String> {
+        let actor = Actor { queue: 3, own, segments: &self.memory, park: &Alone, deadline: None };
+        let done = match act {
+            Act::Put(payload) => self.ring.put(&actor, u32::MAX, &[payload]),
+            Act::PutLarge(payload) => Chain::write(&self.memory, own, &[payload]).and_then(|chain| {
+                let put = self.ring.put_large(&actor, u32::MAX, &chain);
+                put.inspect_err(|_| chain.free(&self.memory, own))
+            }),
+            Act::Get => {
+                return self.ring.get(&actor, &mut [], out).map(drop).map_err(|error| format!("{error:?}"));
+            }
+        };
+        done.map_err(|error| format!("{error:?}"))
+    }
+
     fn assert_expected(&self, act: &Act, error: &str) -> Result<(), String> {
+        let no_space = format!("{:?}", PutError::NoSpace);
+        let free = SEGMENTS as usize - self.memory.in_use();
         let expected = match act {
             Act::Get => error == format!("{:?}", GetError::Empty) && self.model.is_empty(),
-            Act::Put(_) => {
-                error == format!("{:?}", PutError::NoSpace) && self.memory.in_use() == SEGMENTS as usize
+            Act::Put(_) => error == no_space && free == 0,
+            Act::PutLarge(payload) => {
+                error == no_space && free <= payload.len().div_ceil(ROOM as usize).max(1)
             }
         };
         if expected { Ok(()) } else { Err(error.to_owned()) }
@@ -107,7 +143,7 @@ impl<const JOURNALS: bool> Run<JOURNALS> {
         // A full arena takes the last one after the first was taken out; both sides repair.
         let acts = self.model.iter().map(|_| Act::Get).collect::<Vec<_>>();
         for act in acts.into_iter().chain([last, Act::Get]) {
-            self.step(&Step { act, fuse: 0 })?;
+            self.step(&Step::new(act))?;
         }
         match (self.ring.len(), self.memory.in_use()) {
             (0, 0 | 1) => Ok(self.deaths),
@@ -135,6 +171,7 @@ proptest! {
 #[test]
 fn every_point_is_survived() {
     let put = |length: usize| Act::Put(vec![5; length]);
+    let large = |length: usize| Act::PutLarge(vec![7; length]);
     let table = [
         ("the first put", vec![], put(3)),
         ("a put", vec![put(3)], put(3)),
@@ -143,11 +180,16 @@ fn every_point_is_survived() {
         ("the first get", vec![put(3), put(3)], Act::Get),
         ("a get that leaves a segment", vec![put(30), put(30), Act::Get], Act::Get),
         ("the last get", vec![put(30), put(3), Act::Get], Act::Get),
+        ("a large put", vec![put(3)], large(100)),
+        ("a large put that takes a segment", vec![put(30)], large(60)),
+        ("a large get", vec![put(3), large(100), put(3), Act::Get], Act::Get),
+        ("a large get that leaves a segment", vec![put(30), large(60), Act::Get], Act::Get),
     ];
     for (name, before, act) in table {
-        let before: Vec<_> = before.into_iter().map(|act| Step { act, fuse: 0 }).collect();
+        let before: Vec<_> = before.into_iter().map(Step::new).collect();
         for fuse in 1.. {
-            let steps: Vec<_> = before.iter().cloned().chain([Step { act: act.clone(), fuse }]).collect();
+            let last = Step { act: act.clone(), fuse, sweep: fuse % 4 };
+            let steps: Vec<_> = before.iter().cloned().chain([last]).collect();
             let deaths = run::<true>(&steps).unwrap_or_else(|error| panic!("{name}, point {fuse}: {error}"));
             if deaths == 0 {
                 assert!(fuse > 4, "{name} has but {fuse} points");

@@ -6,6 +6,8 @@
 //! Nothing here is held while a process sleeps or runs code of the user, and no lock of this process is taken, so a fork
 //! may happen at any time.
 
+use super::chain::Chain;
+use super::record::longest_inline;
 use super::ring::{Actor, GetError, PutError, Ring};
 use crate::arena::cell::Kind;
 use crate::arena::handle::Handle;
@@ -130,12 +132,24 @@ impl SharedQueue {
     pub fn put(&self, parts: &[&[u8]], wait: Wait) -> Result<()> {
         self.assert_open()?;
         let actor = self.actor(wait)?;
-        let put = || match self.ring.put(&actor, self.most, parts) {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length <= longest_inline(self.segments) {
+            return self.put_by(|| self.ring.put(&actor, self.most, parts), length, wait);
+        }
+        // While this is written, nothing is locked.
+        let chain = Chain::write(self.segments, actor.own, parts);
+        let chain = chain.map_err(|error| self.put_error(error, length, wait))?;
+        let put = self.put_by(|| self.ring.put_large(&actor, self.most, &chain), length, wait);
+        put.inspect_err(|_| chain.free(self.segments, actor.own))
+    }
+
+    fn put_by(&self, mut put: impl FnMut() -> Result<(), PutError>, length: usize, wait: Wait) -> Result<()> {
+        let act = || match put() {
             Err(PutError::Full) => self.assert_open().err().map(Err),
-            done => Some(done.map_err(|error| self.put_error(error, wait, parts))),
+            done => Some(done.map_err(|error| self.put_error(error, length, wait))),
         };
         let is_possible = || self.ring.len() < self.most || self.is_closed();
-        let done = self.attempt(put, is_possible, &self.words.space, &self.local.putting, wait);
+        let done = self.attempt(act, is_possible, &self.words.space, &self.local.putting, wait);
         match done {
             Some(Ok(())) => {
                 self.words.items.notify(&Futex, 1);
@@ -214,14 +228,15 @@ impl SharedQueue {
     }
 
     #[cold]
-    fn put_error(&self, error: PutError, wait: Wait, parts: &[&[u8]]) -> Error {
-        let want = parts.iter().map(|part| part.len() as u64).sum();
+    fn put_error(&self, error: PutError, length: usize, wait: Wait) -> Error {
         match error {
             PutError::Full => Error::Full,
             PutError::Busy => busy(wait).unwrap_or(Error::Full),
-            PutError::NoSpace | PutError::TooLong => {
-                Error::OutOfSpace { want, have: self.segments.in_use(), limit: self.segments.limit() }
-            }
+            PutError::NoSpace | PutError::TooLong => Error::OutOfSpace {
+                want: length as u64,
+                have: self.segments.in_use(),
+                limit: self.segments.limit(),
+            },
             PutError::Corrupt => Error::Malformed { what: "queue" },
         }
     }

@@ -3,7 +3,7 @@
 //! All of them are read from memory that others can write: what is no valid word gives `None`, and so does a segment that
 //! the arena does not have.
 
-use crate::atomic::{AtomicU32, AtomicU64};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::liveness::ProcessId;
 use std::num::NonZeroU32;
 
@@ -14,6 +14,9 @@ const OWNER_BITS: u32 = 30;
 
 /// Most messages that a queue can hold.
 pub(crate) const MOST_MESSAGES: u32 = (1 << COUNT_BITS) - 1;
+
+/// How many segments that looked free may turn out to be taken before a put gives up.
+const ATTEMPTS: u32 = 1000;
 
 /// Records begin at multiples of this.
 pub(crate) const ALIGNMENT: u32 = 8;
@@ -174,6 +177,20 @@ impl Moving {
     }
 }
 
+impl Moving {
+    /// The segment at its version, while `owner` has it.
+    pub(crate) fn owned_by(self, owner: Owner) -> Owned {
+        Owned { segment: self.segment, state: State::new(self.version, owner) }
+    }
+}
+
+/// A segment, and who has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owned {
+    pub(crate) segment: Segment,
+    pub(crate) state: State,
+}
+
 /// The machine has no memory left for what is put into a queue, or the family is at its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoSpace;
@@ -216,6 +233,47 @@ pub(crate) trait Segments {
 
     /// For tests: a queue that keeps no journals, on which the checkers have to report something.
     const KEEPS_JOURNALS: bool = true;
+}
+
+/// Who has a segment; `None`: there is no such segment, or its state makes no sense.
+#[inline]
+pub(crate) fn look(segments: &impl Segments, segment: Segment) -> Option<State> {
+    // Acquire: what is looked at next is looked at later.
+    State::from_word(segments.state(segment)?.load(Ordering::Acquire))
+}
+
+/// A segment changes hands, if its state is still that.
+#[inline]
+pub(crate) fn change(segments: &impl Segments, from: Owned, to: Owned) -> bool {
+    let Some(word) = segments.state(from.segment) else { return false };
+    // Release: whoever has it next writes after we have read, and finds our journal. Acquire pairs with that.
+    word.compare_exchange(from.state.word(), to.state.word(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
+/// A free segment becomes `owner`'s, the `candidate` if it is free. Before that, `note` is told which one is tried.
+pub(crate) fn take_free(
+    segments: &impl Segments,
+    mut candidate: Option<Segment>,
+    owner: Owner,
+    note: impl Fn(Moving),
+) -> Option<Moving> {
+    for _ in 0..ATTEMPTS {
+        let segment = candidate.take().or_else(|| segments.find_free())?;
+        let Some(state) = look(segments, segment).filter(|state| state.is_free()) else { continue };
+        let moving = Moving { segment, version: state.version };
+        note(moving);
+        if change(segments, Owned { segment, state }, moving.owned_by(owner)) {
+            return Some(moving);
+        }
+    }
+    None
+}
+
+/// Writes a journal, before the act that it is about.
+pub(crate) fn note<S: Segments>(journal: &AtomicU64, moving: Moving) {
+    if S::KEEPS_JOURNALS {
+        journal.store(moving.word(), Ordering::Release);
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use super::super::layout::Layout;
 use super::*;
+use crate::mailbox::chain::free_all;
+use crate::mailbox::segment::take_free;
 use crate::sys::memory::{Map, memory_taken, sparse_memory};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -21,16 +23,17 @@ fn table(length: usize, budget: u32) -> (SegmentTable, OwnedFd) {
 impl SegmentTable {
     /// A free one becomes that queue's.
     fn take(&self, queue: u32) -> Option<Segment> {
-        let segment = self.find_free()?;
-        let state = self.look(segment).unwrap();
-        assert!(self.change(segment, state, State::new(state.version, Owner::Queue(queue))));
-        Some(segment)
+        Some(take_free(self, None, Owner::Queue(queue), |_| ())?.segment)
     }
 
     fn free(&self, segment: Segment) {
-        let state = self.look(segment).unwrap();
-        assert!(!state.is_free() && self.change(segment, state, state.freed()));
+        self.free_silently(segment);
         self.note_free(segment);
+    }
+
+    fn free_silently(&self, segment: Segment) {
+        let state = look(self, segment).unwrap();
+        assert!(change(self, Owned { segment, state }, Owned { segment, state: state.freed() }));
     }
 }
 
@@ -49,8 +52,7 @@ fn segments_are_taken_up_to_the_budget_and_holes_are_found() {
         assert_eq!(table.take(5), Some(taken[hole]));
     }
     // As if whoever freed it had been killed before it could say so.
-    let state = table.look(taken[3]).unwrap();
-    table.change(taken[3], state, state.freed());
+    table.free_silently(taken[3]);
     assert_eq!(table.take(5), Some(taken[3]));
     assert_eq!(table.take(5), None);
 }
@@ -70,9 +72,9 @@ fn free_segments_are_used_before_new_ones() {
 fn what_a_queue_has_is_freed_and_nothing_else() {
     let (table, _file) = table(64 << 20, 200);
     let owners = [1, 2, 1, 2, 2].map(|queue| (queue, table.take(queue).unwrap()));
-    table.free_all_of(2);
+    free_all(&table, Owner::Queue(2));
     for (queue, segment) in owners {
-        assert_eq!(table.look(segment).unwrap().is_free(), queue == 2);
+        assert_eq!(look(&table, segment).unwrap().is_free(), queue == 2);
     }
     assert_eq!(table.in_use(), 2 * SIZE as u64);
 }
