@@ -57,6 +57,7 @@ mod process;
 mod progress;
 mod queue;
 mod repr;
+mod spin;
 mod supervisor;
 mod sync;
 
@@ -75,6 +76,7 @@ pub use pool::{AsyncResult, Imap, Pool, PoolBuilder, PoolCall};
 pub use process::{ForkBuilder, NoResult, Orphan, Process, ProcessBuilder};
 pub use queue::{PutError, Queue, QueueIter, SimpleQueue};
 
+pub use spin::set_spin_limit;
 pub use supervisor::{
     AutoShutdown, ChildCounts, ChildInfo, ChildKind, ChildSpec, ChildState, Restart, Shutdown, Strategy,
     Supervisor, SupervisorBuilder,

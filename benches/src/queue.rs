@@ -4,9 +4,10 @@ mod ipc_channel;
 
 use crate::harness::{Better, Contest, Figure, Peer, Result, Side, check};
 use procession::prelude::*;
+use procession::set_spin_limit;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A figure of `queue.bytes`: name, bytes of a message, producers (and as many consumers), our N, Python's, goal, floor.
 macro_rules! bytes {
@@ -50,6 +51,25 @@ macro_rules! bytes_over_channel {
                 peer: Peer::Crate { name: "ipc-channel", side: || ipc_channel::side($size), n: $n },
                 goal: 3.0,
                 floor: 2.5,
+            },
+        }
+    };
+}
+
+/// A figure of `queue.rtt`.
+macro_rules! round_trip {
+    ($name:literal, $how:literal, $limit:expr, $goal:literal, $floor:literal) => {
+        Figure {
+            name: concat!("queue.rtt.", $name),
+            unit: "us",
+            better: Better::Lower,
+            workload: concat!("8 B there and back over two queues, ", $how, "; we: N = 50k, python: N = 10k"),
+            contest: Contest::Against {
+                ours: || PingPong::side($limit),
+                n: 50_000,
+                peer: Peer::Python { n: 10_000 },
+                goal: $goal,
+                floor: $floor,
             },
         }
     };
@@ -108,19 +128,8 @@ pub(crate) const FIGURES: &[Figure] = &[
             floor: 8.0,
         },
     },
-    Figure {
-        name: "queue.rtt.hot",
-        unit: "us",
-        better: Better::Lower,
-        workload: "8 B there and back over two queues; we: N = 200k, python: N = 10k",
-        contest: Contest::Against {
-            ours: PingPong::side,
-            n: 200_000,
-            peer: Peer::Python { n: 10_000 },
-            goal: 30.0,
-            floor: 20.0,
-        },
-    },
+    round_trip!("hot", "default settings", Duration::MAX, 30.0, 20.0),
+    round_trip!("blocking", "no looking before sleeping", Duration::ZERO, 4.0, 3.0),
     depth!(1_000),
     depth!(1_000_000),
 ];
@@ -259,7 +268,8 @@ struct PingPong {
 }
 
 /// Sends back what comes, for ever.
-fn echo(there: &Queue<ByteBuf>, back: &Queue<ByteBuf>) -> Result<(), String> {
+fn echo(there: &Queue<ByteBuf>, back: &Queue<ByteBuf>, spin: Duration) -> Result<(), String> {
+    set_spin_limit(spin);
     loop {
         there.get().and_then(|bytes| Ok(back.put(bytes)?)).map_err(|error| error.to_string())?;
     }
@@ -267,17 +277,20 @@ fn echo(there: &Queue<ByteBuf>, back: &Queue<ByteBuf>) -> Result<(), String> {
 
 impl PingPong {
     /// Microseconds of a round trip.
-    fn side() -> Result<Side> {
+    fn side(spin: Duration) -> Result<Side> {
         let (there, back) = (Queue::new()?, Queue::new()?);
-        let process = Process::builder(echo).args((&there, &back)).daemon(true).start()?;
+        let process = Process::builder(echo).args((&there, &back, spin)).daemon(true).start()?;
         let this = Self { there, back, _process: process };
         Ok(Box::new(move |n| {
+            set_spin_limit(spin);
             let begin = Instant::now();
             for number in 0..n {
                 this.there.put(message(number, 8))?;
                 check("echo", &this.back.get()?, &message(number, 8))?;
             }
-            Ok(begin.elapsed().as_secs_f64() * 1e6 / n as f64)
+            let took = begin.elapsed();
+            set_spin_limit(Duration::MAX);
+            Ok(took.as_secs_f64() * 1e6 / n as f64)
         }))
     }
 }

@@ -7,10 +7,19 @@
 //!   there are more runnable threads than processors;
 //! - it adapts: where looking did not help lately, it mostly goes to sleep at once.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest time of looking: 10 us.
 pub const LIMIT: Duration = Duration::from_micros(10);
+
+/// What this process looks for, in nanoseconds, never more than [`LIMIT`].
+static ALLOWED: AtomicU32 = AtomicU32::new(LIMIT.subsec_nanos());
+
+/// Sets how long this process looks before it sleeps: at most [`LIMIT`], and zero is not at all.
+pub fn set_limit(limit: Duration) {
+    ALLOWED.store(limit.min(LIMIT).subsec_nanos(), Ordering::Relaxed);
+}
 
 /// Credit that a successful look adds, and the most there can be.
 const REWARD: u32 = 4;
@@ -51,12 +60,16 @@ impl Spin {
 
     /// Until when to look, for callers that have their own loop; `None`: go to sleep. [`end`](Self::end) follows.
     pub fn begin(&mut self) -> Option<Instant> {
+        let allowed = ALLOWED.load(Ordering::Relaxed);
+        if allowed == 0 {
+            return None;
+        }
         if self.credit == 0 && self.skipped < PROBE {
             self.skipped += 1;
             return None;
         }
         self.skipped = 0;
-        Some(Instant::now() + LIMIT)
+        Some(Instant::now() + Duration::from_nanos(allowed.into()))
     }
 
     /// Learns from a look that [`begin`](Self::begin) allowed.
