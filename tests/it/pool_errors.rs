@@ -264,6 +264,24 @@ fn closed_pool_finishes_what_it_has_taken() {
     });
 }
 
+#[test]
+fn imap_of_a_pool_that_is_closed_meanwhile_ends() {
+    isolated(|| {
+        for pool in pools(2) {
+            let ordered = pool.imap(square, 0..).unwrap();
+            let unordered = pool.imap_unordered(square, 0..).unwrap();
+            pool.close();
+            for (name, results) in [("imap", ordered), ("imap_unordered", unordered)] {
+                let results: Vec<_> = results.collect();
+                let taken = results.iter().filter(|result| result.is_ok()).count();
+                assert!(taken > 0 && taken < results.len(), "{name}: {taken} of {}", results.len());
+                let refused = results.iter().filter_map(|result| result.as_ref().err());
+                assert!(refused.into_iter().all(|error| *error.kind() == ErrorKind::PoolClosed), "{name}");
+            }
+        }
+    });
+}
+
 /// T95 (_TestPool.test_terminate).
 #[test]
 fn terminate_settles_ten_thousand_outstanding_tasks() {

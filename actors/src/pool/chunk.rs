@@ -179,11 +179,12 @@ impl Chunker {
         place
     }
 
-    /// Hands the batch over; waits while the pool's queue is full.
+    /// Hands the batch over, all of it also where the pool refuses a part; waits while the pool's queue is full.
     pub(super) fn flush(&mut self, shared: &Shared) -> Result<()> {
         self.end_row();
         self.batch_bytes = 0;
-        self.batch.drain(..).try_for_each(|bundle| shared.submit(bundle, Patience::Wait))
+        let submit = |bundle| shared.submit(bundle, Patience::Wait);
+        self.batch.drain(..).map(submit).fold(Ok(()), Result::and)
     }
 
     /// How many chunks were made, those not handed over yet included.

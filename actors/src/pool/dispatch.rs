@@ -193,14 +193,17 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues tasks: all of them, or none.
+    /// Queues tasks: all of them, or none; tasks that the pool refuses have the reason as their outcome too.
     pub(super) fn submit(&self, tasks: Bundle, patience: Patience) -> Result<()> {
         self.origin.check(POOL)?;
         let mut state = self.lock();
         while patience == Patience::Wait && state.queued.is_full() && matches!(state.phase, Phase::Open) {
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.check_open()?;
+        if let Err(refusal) = state.check_open() {
+            tasks.fail(0, &refusal);
+            return Err(refusal);
+        }
         state.queued.add(&tasks);
         state.queue.push_back(tasks);
         self.wake_driver(&mut state);

@@ -289,10 +289,10 @@ impl<I: Iterator, R: Wire> Imap<I, R> {
             if let Some(result) = self.ready.pop_front() {
                 return Some(Some(result));
             }
-            if let Err(error) = self.feed() {
-                // The pool takes no more tasks: the input ends here, what was handed out still comes.
+            if self.feed().is_err() {
+                // The pool takes no more tasks: the input ends here. What was handed out still comes, and the items that
+                // the pool refused have the reason as their outcome.
                 self.input = None;
-                return Some(Some(Err(error)));
             }
             if self.taken == self.chunker.chunks() {
                 return Some(None);
