@@ -133,3 +133,64 @@ fn supervised() {
         assert!(text.contains("the disk is full"), "{text}");
     });
 }
+
+/// Z4 to Z6, and Z31's reader.
+#[test]
+fn queue() {
+    isolated(|| {
+        let hello = "(42, None, \"hello\")\n";
+        assert_eq!(printed("queue"), format!("{hello}{hello}100\n"));
+    });
+}
+
+/// Z31: what two children put and get is in order.
+#[test]
+fn queue_producer_consumer() {
+    isolated(|| {
+        let text = printed("queue_producer_consumer");
+        for verb in ["put", "get"] {
+            let lines = text.lines().filter(|line| line.starts_with(&format!("q {verb} ")));
+            let expected: Vec<_> = (0..10).map(|i| format!("q {verb} {i} in queue")).collect();
+            assert_eq!(lines.collect::<Vec<_>>(), expected, "{text}");
+        }
+    });
+}
+
+/// Z30.
+#[test]
+fn queue_workers() {
+    isolated(|| {
+        let text = printed("queue_workers");
+        let results = text.lines().filter_map(|line| line.strip_prefix('\t'));
+        let mut said: Vec<_> = results.filter_map(|line| line.split_once(" says that ")).collect();
+        assert!(said.iter().all(|(name, _)| name.starts_with("Process-")), "{text}");
+        let mut expected: Vec<_> = (0..20).map(|i| format!("Mul({i}, 7) = {}", i * 7)).collect();
+        expected.extend((0..10).map(|i| format!("Plus({i}, 8) = {}", i + 8)));
+        expected.sort_unstable();
+        said.sort_unstable_by_key(|(_, what)| *what);
+        assert_eq!(said.iter().map(|(_, what)| *what).collect::<Vec<_>>(), expected, "{text}");
+    });
+}
+
+/// Z26.
+#[test]
+fn queue_join() {
+    isolated(|| assert_eq!(printed("queue_join"), "1000000 bytes\n"));
+}
+
+/// Z8 and Z27: whole lines.
+#[test]
+fn lock() {
+    isolated(|| {
+        let text = printed("lock");
+        let mut lines: Vec<_> = text.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, (0..10).map(|i| format!("hello world {i}")).collect::<Vec<_>>());
+    });
+}
+
+/// FC1.
+#[test]
+fn takeover() {
+    isolated(|| assert_eq!(printed("takeover"), "abandoned: true\nabandoned: false\n"));
+}
