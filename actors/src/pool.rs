@@ -35,6 +35,7 @@ use dispatch::{Phase, Shared};
 use procession_ipc::gate;
 use procession_ipc::start::target::TaskTarget;
 use procession_ipc::start::{StartMethod, tuple_task};
+use procession_ipc::travel;
 use ractor::ActorRef;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,8 +69,8 @@ impl PoolOptions {
     {
         // A chunk of one item.
         let mut payload = 1_u64.to_le_bytes().to_vec();
-        F::append(args, &mut payload)?;
-        self.initializer = Some(Initializer { task: tuple_task(f)?.0, payload });
+        let ((), kept) = travel::often(|| F::append(args, &mut payload))?;
+        self.initializer = Some(Initializer { task: tuple_task(f)?.0, payload, kept });
         Ok(())
     }
 }

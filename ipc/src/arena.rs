@@ -9,16 +9,20 @@
 //! ```
 //!
 //! A copy by fork has file and map, and is outside again: its id lies in a word that the kernel wipes in copies. So it joins
-//! when it first needs to, as any other process.
+//! anew: at once if it has handles of objects, since those are counted by process, or else when it first needs to.
 //!
 //! `mailbox/README.md` has the layout, the rules, and what a death leaves at each point.
 
 mod annex;
 mod budget;
 pub(crate) mod cell;
+#[cfg(test)]
+mod deaths;
 pub(crate) mod handle;
+mod holders;
 mod layout;
 pub(crate) mod segments;
+mod state;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -35,7 +39,9 @@ use crate::sync::{ALL, Futex};
 use crate::sys::futex;
 use crate::sys::memory::{self, Map};
 use crate::{Error, Result};
-use cell::{Cell, Cells, Kind};
+use annex::Annexes;
+use cell::{Cell, Cells, Clearing, Kind, Place};
+pub(crate) use handle::{Handle, Pin};
 pub(crate) use layout::Header;
 use layout::Layout;
 use nix::errno::Errno;
@@ -133,6 +139,7 @@ pub(crate) struct Arena {
     layout: Layout,
     table: Table,
     cells: Cells,
+    annexes: Annexes,
     /// Tells handles of this family from those of others.
     id: u64,
     namespace: u64,
@@ -142,10 +149,35 @@ pub(crate) struct Arena {
 
 static ARENA: OnceLock<Arena> = OnceLock::new();
 
-/// A copy by fork will have a handle of everything of which this process has one, and nobody counts those.
-pub(crate) fn share_before_fork() {
-    if let Some((arena, own)) = ARENA.get().and_then(|arena| Some((arena, arena.inside()?))) {
-        arena.cells.share_all(own);
+/// Keeps alive, for a copy by fork, all of which this process has handles. The gate is closed.
+pub(crate) fn pins_for_copy() -> Inheritance {
+    let inside = ARENA.get().and_then(|arena| Some((arena, arena.inside()?)));
+    Inheritance(inside.map(|(arena, own)| handle::pins_for_copy(arena, own)).unwrap_or_default())
+}
+
+/// Handles on their way into a copy by fork. Dropped in the parent, they are taken back: there is no copy.
+#[must_use = "the copy takes it over, and in the parent it leaves"]
+pub(crate) struct Inheritance(Vec<Pin>);
+
+impl Inheritance {
+    /// In the parent: the copy has them.
+    pub(crate) fn leave(self) {
+        self.0.into_iter().for_each(Pin::leave);
+    }
+
+    /// What the copy needs to know of it.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.0.iter().map(Pin::place).collect()
+    }
+}
+
+/// In the copy: joins the others, and takes over what the parent kept alive for it. If it cannot join, that lives as long as
+/// the family.
+pub(crate) fn inherit(places: &[Place]) {
+    if let Some(arena) = ARENA.get().filter(|_| !places.is_empty())
+        && arena.own().is_ok()
+    {
+        handle::take_pins_up(arena, places);
     }
 }
 
@@ -175,12 +207,13 @@ impl Arena {
         let malformed = Error::Malformed { what: "shared memory" };
         let parts = Layout::of(region.length()).and_then(|layout| {
             let header = layout.header(&region)?;
-            Some((layout, header, layout.table(&region)?, layout.cells(&region)?))
+            let objects = (layout.cells(&region)?, layout.annexes(&region)?);
+            Some((layout, header, layout.table(&region)?, objects))
         });
-        let Some((layout, header, table, cells)) = parts else { return Err(malformed) };
+        let Some((layout, header, table, (cells, annexes))) = parts else { return Err(malformed) };
         let (id, namespace) = header.family().ok_or(malformed)?;
         let own = memory::word_per_process().map_err(doing)?;
-        Ok(Self { region, layout, table, cells, id, namespace, own })
+        Ok(Self { region, layout, table, cells, annexes, id, namespace, own })
     }
 
     /// Tells this arena from that of any other family.
@@ -191,6 +224,11 @@ impl Arena {
     /// The cells of objects.
     pub(crate) fn cells(&self) -> &Cells {
         &self.cells
+    }
+
+    /// What the objects have outside of their cells.
+    pub(crate) fn annexes(&self) -> &Annexes {
+        &self.annexes
     }
 
     /// The words of the object in a cell.
@@ -255,21 +293,40 @@ impl Arena {
         let sweep = move |gone| arena.sweep(gone, own);
         let keeper = Keeper { table: self.table, own, sweep, presence: liveness::presence_of };
         keeper.start().inspect_err(|_| self.table.withdraw(own))?;
+        handle::adopt_inherited(self, own);
         Ok(own)
     }
 
     /// What is done for the process `gone`, by this one. It may be cut off anywhere, and be done by several at the same time.
     fn sweep(&self, gone: ProcessId, own: ProcessId) {
-        self.cells.annexes().sweep(gone);
-        self.cells.sweep(gone, own, |index, kind| match kind {
-            Kind::Lock => {
-                self.words::<Lock>(index).into_iter().for_each(|lock| lock.abandon(gone, &Futex));
+        self.annexes.sweep(gone);
+        for index in self.cells.all() {
+            // In all objects, since it may have held any.
+            match self.cells.kind_of(index) {
+                Some(Kind::Lock) => {
+                    self.words::<Lock>(index).into_iter().for_each(|lock| lock.abandon(gone, &Futex));
+                }
+                Some(Kind::Queue) => {
+                    let locks = self.annexes.ring(index).map(Ring::locks);
+                    locks.into_iter().flatten().for_each(|lock| lock.abandon(gone, &Futex));
+                    self.words::<Words>(index).into_iter().for_each(Words::wake_all);
+                }
+                None => {}
             }
-            Kind::Queue => {
-                let locks = self.cells.annexes().ring(index).map(Ring::locks);
-                locks.into_iter().flatten().for_each(|lock| lock.abandon(gone, &Futex));
-                self.words::<Words>(index).into_iter().for_each(Words::wake_all);
-            }
-        });
+            handle::give_up(self, index, gone, own);
+        }
+    }
+
+    /// Whether nobody else has had the slot of a process, which may be gone, since.
+    fn has_slot(&self, process: ProcessId) -> bool {
+        self.table.is_holder(process)
+    }
+
+    /// Gives back what belongs to an object that has ended.
+    fn bury(&self, ended: Option<Clearing>) {
+        if let Some(clearing) = ended {
+            self.annexes.clear(clearing.place.index, clearing.place.kind);
+            self.cells.free(clearing);
+        }
     }
 }

@@ -43,11 +43,11 @@ use guard::{Borrowed, Copied, Fault, Guard, Kind};
 use scribe::Scribe;
 
 pub use guard::{FREE_ELEMENTS, MAX_DEPTH};
-pub(crate) use handles::serialize_fd;
 pub use handles::{
     HandleFd, MAX_HANDLES, decode_wire_with_handles, decode_with_handles, encode_wire_with_handles,
     encode_with_handles, end_check,
 };
+pub(crate) use handles::{is_checking, serialize_fd};
 pub use raw::{Raw, raw_parts};
 pub use values::{decode_numbers, decode_values};
 

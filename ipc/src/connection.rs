@@ -16,7 +16,7 @@ use crate::codec::{self, HandleFd};
 use crate::gate::{self, PrivateFd};
 use crate::sys::fd::wait_readable;
 use crate::sys::socket::stream_pair;
-use crate::{Error, Result};
+use crate::{Error, Result, travel};
 use nix::sys::socket::{Shutdown, shutdown};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -49,10 +49,12 @@ impl Connection {
     ///
     /// A value that cannot travel, or [`Error::Disconnected`].
     pub fn send<T: Serialize + Deserialize<'static>>(&self, value: &T) -> Result<()> {
-        let (bytes, handles) = codec::encode_with_handles(value)?;
+        let ((bytes, handles), pins) = travel::once(|| codec::encode_with_handles(value))?;
         codec::check_encoded::<T, T>(&bytes)?;
         let handles: Vec<BorrowedFd<'_>> = handles.iter().map(AsFd::as_fd).collect();
-        self.write(&bytes, &handles)
+        self.write(&bytes, &handles)?;
+        pins.leave();
+        Ok(())
     }
 
     /// Receives one value; waits for it.

@@ -198,8 +198,10 @@ pub enum Error {
     #[error("no more objects fit into the shared memory of this family: drop some")]
     TooManyObjects,
 
-    /// An object whose maker has dropped it, and that was never sent to anybody.
-    #[error("the {what} is gone: the process that made it dropped it before any other process had it")]
+    /// An object whose last handle was dropped before this one was decoded.
+    #[error(
+        "the {what} is gone: a message has one reader, and this is another one, or a copy by a fork of your own"
+    )]
     Gone {
         /// What it was.
         what: &'static str,

@@ -42,6 +42,7 @@
 //! | `call`: the list of actors | kept; each is connected to anew (`PerProcess`) |
 //! | `call`: the thread | that of another process, so the copy starts its own |
 //! | `unwind`: the hook, `sys::image`: the image | kept: they are about the program |
+//! | `arena::handle`: the handles of this process | kept: the copy has them too, and counts for itself as it joins |
 //! | `arena`: the file, and where it is mapped | kept: the family's; the copy's own id is wiped by the kernel, so it joins anew |
 //! | statics of the layers above | what their [`Hook`] does |
 
@@ -154,8 +155,7 @@ fn come_in(what: &'static str) {
 /// Counts somebody out.
 fn go_out(what: &'static str) {
     let mut state = lock();
-    // By address: it is the text that came in, and a copy need not look at it.
-    if let Some(at) = state.inside.iter().position(|&inside| std::ptr::eq(inside, what)) {
+    if let Some(at) = state.inside.iter().position(|&inside| inside == what) {
         state.inside.swap_remove(at);
     }
     if state.forks > 0 {
@@ -336,24 +336,17 @@ impl Closed {
         self.is_alone
     }
 
-    /// In the copy: this process begins. What was the parent's alone is dead, and nobody is inside but the caller.
-    ///
-    /// Each page that is written here is copied: nothing is allocated, and the passage is not counted, since there is no
-    /// other thread.
-    #[inline]
-    pub(crate) fn become_copy(self, grave: &Grave, keeps_captured: bool) -> Passage {
+    /// In the copy: this process begins. What was the parent's alone is dead, and nobody is inside.
+    pub(crate) fn become_copy(self, grave: &Grave, keeps_captured: bool) {
         let Self { mut state, stdio, is_alone: _ } = self;
         EPOCH.fetch_add(1, Ordering::Relaxed);
         state.inside.clear();
         state.threads.clear();
         state.forks = 0;
         state.registry.bury(grave, keeps_captured);
-        let hooks = std::mem::take(&mut state.hooks);
+        let hooks = state.hooks.clone();
         drop((state, stdio));
-        let passage = Passage::on_this_thread("the beginning of a copy");
         hooks.iter().for_each(|hook| (hook.forget)());
-        lock().hooks = hooks;
-        passage
     }
 }
 

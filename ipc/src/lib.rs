@@ -12,6 +12,7 @@
 //! - [`call`]: calls to an actor in another process, as their callers see them;
 //! - [`sync`], [`mailbox`]: locks and queues in memory that a family of processes shares;
 //! - [`codec`]: serde values to bytes and back, with hostile bytes in mind;
+//! - [`travel`]: how handles of shared objects travel inside values;
 //! - [`log`]: events of other processes at this program's subscriber;
 //! - [`gate`]: what a fork waits for, and what its copy gives up.
 //!
@@ -42,6 +43,7 @@ pub mod start;
 pub mod stream;
 pub mod sync;
 pub mod sys;
+pub mod travel;
 pub mod unwind;
 
 #[cfg(not(all(test, loom)))]

@@ -21,7 +21,7 @@ mod table;
 #[cfg(not(loom))]
 mod tests;
 
-pub(crate) use id::ProcessId;
+pub(crate) use id::{ProcessId, SLOTS};
 #[cfg(not(all(test, loom)))]
 pub(crate) use keeper::{Keeper, presence as presence_of};
 #[cfg(not(all(test, loom)))]

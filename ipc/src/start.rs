@@ -52,15 +52,16 @@ pub use script::{Role, Script};
 pub use spawn::set_executable;
 pub use task::{TaskEntry, TaskId, item_task, read_reply, refuse, task_of, tuple_task};
 
-use crate::child::{self, About, Child};
+use crate::child::{About, Child};
 use crate::codec::Wire;
 use crate::gate::{self, PrivateFd};
+use crate::travel::{self, Kept};
 use crate::{Error, Result};
-use descriptor::ProcessKind;
 use parcel::{Kind, Parcel};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use step::Prepared;
 use target::Target;
 
 /// How long a start waits for processes to leave that were made and cannot be used.
@@ -116,7 +117,16 @@ where
 pub struct Encoded {
     entry: u64,
     args: Vec<u8>,
+    luggage: Luggage,
+}
+
+/// What is in encoded arguments and cannot be bytes alone.
+#[derive(Debug, Default)]
+pub struct Luggage {
+    /// Descriptors.
     handles: Vec<OwnedFd>,
+    /// Handles of shared objects: the arguments can be decoded as long as somebody keeps them.
+    kept: Kept,
 }
 
 /// Makes a function and its arguments ready to travel.
@@ -131,8 +141,8 @@ where
     const { target::assert_target::<F>() };
     let entry =
         descriptor::offset_of(target::ProcessSite::<F, A, M>::DESCRIPTOR, std::any::type_name::<F>())?;
-    let (args, handles) = F::encode(args)?;
-    Ok(Encoded { entry, args, handles })
+    let (args, luggage) = F::encode(args)?;
+    Ok(Encoded { entry, args, luggage })
 }
 
 /// Runs what [`encode`] made ready in a new process.
@@ -143,9 +153,8 @@ where
 pub fn start_encoded(call: Encoded, plan: &Plan) -> Result<Started> {
     match plan.method.unwrap_or_else(method::default) {
         StartMethod::Fork => {
-            let Encoded { entry, args, handles } = call;
-            let run = descriptor::at_offset::<ProcessKind>(entry)?.run();
-            start_copy(plan, false, || run(Vec::leak(args), handles))
+            let Encoded { entry, args, luggage } = call;
+            start_copy(plan, false, || bootstrap::call_entry(entry, Vec::leak(args), luggage))
         }
         method => start_program(call, plan, method),
     }
@@ -161,7 +170,7 @@ where
     F: FnOnce() -> R,
     R: Wire,
 {
-    start_copy(plan, true, || outcome::of_call(closure))
+    start_copy(plan, true, || Ok(outcome::of_call(closure)))
 }
 
 /// Enters a process that has been made, by pid and pidfd, into the table of children; once.
@@ -170,39 +179,44 @@ type Enter<'a> = dyn FnMut(i32, OwnedFd) -> Arc<Child> + 'a;
 /// What a start is to a fork that waits for it.
 const START: &str = "the start of a process";
 
-/// Has a child entered, with what is kept for it as long as it lives; called once.
+/// Has a child entered, with what is kept for it as long as it lives.
 fn entering(plan: &Plan, mut kept: Vec<PrivateFd>) -> impl FnMut(i32, OwnedFd) -> Arc<Child> {
-    let (mut name, daemon) = (plan.identity.name.clone(), plan.identity.daemon);
+    let Identity { name, daemon, .. } = plan.identity.clone();
     move |pid, pidfd| {
-        let about = About { name: std::mem::take(&mut name), daemon, is_helper: false };
+        let about = About { name: name.clone(), daemon, is_helper: false };
         Child::register(pid, pidfd, about, std::mem::take(&mut kept))
     }
 }
 
 /// Prepares, makes a copy of this process, which adopts what was prepared and makes this call.
-fn start_copy(plan: &Plan, keeps_captured: bool, call: impl FnOnce() -> outcome::Outcome) -> Result<Started> {
+fn start_copy(
+    plan: &Plan,
+    keeps_captured: bool,
+    call: impl FnOnce() -> Result<outcome::Outcome>,
+) -> Result<Started> {
     let passage = gate::enter(START);
-    child::reap();
-    let (bequest, kept) = step::bequeath(plan)?;
+    let Prepared { parts, handles, kept } = step::prepare(plan)?;
     let how = fork::How { allow_threads: plan.allow_threads, keeps_captured };
-    let life = |socket| bootstrap::run_copy(socket, bequest, call);
+    let life = |socket| bootstrap::run_copy(socket, &parts, handles, call);
     let (made, _passage) = fork::process(passage, &mut entering(plan, kept), how, life)?;
     Ok(Started { child: made.child, reply: Reply::new(made.socket), helper: made.helper })
 }
 
 /// Prepares, makes a process that begins anew, sends it the start message.
-fn start_program(mut call: Encoded, plan: &Plan, method: StartMethod) -> Result<Started> {
+fn start_program(call: Encoded, plan: &Plan, method: StartMethod) -> Result<Started> {
     let _passage = gate::enter(START);
-    child::reap();
     let prepared = step::prepare(plan)?;
-    let message = bootstrap::message(call.entry, &prepared.parts, &call.args)?;
+    let Luggage { mut handles, kept } = call.luggage;
+    let message = || bootstrap::message(call.entry, &prepared.parts, &call.args, &kept);
+    let (message, pins) = travel::once(message)?;
     let mut descriptors = prepared.handles;
-    descriptors.append(&mut call.handles);
+    descriptors.append(&mut handles);
     let parcel = Parcel { kind: Kind::Start, bytes: message, handles: descriptors };
     let made = make_process(plan, method, &mut entering(plan, prepared.kept))?;
     match parcel.send(&made.socket) {
+        Ok(()) => pins.leave(),
         // A child that is gone already shows in its status; the reason is there, not in this send.
-        Ok(()) | Err(Error::Disconnected) => {}
+        Err(Error::Disconnected) => {}
         Err(error) => {
             // It has nothing to do, and leaves when its start socket ends. If it takes its time, a later start reaps it.
             drop(made.socket);

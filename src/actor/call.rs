@@ -4,6 +4,7 @@ use super::{CallError, NoError};
 use procession_ipc::call::frame::{HEADER, Status, begin};
 use procession_ipc::call::{Answer, Caller, Ticket};
 use procession_ipc::codec::{self, CodecError, Wire};
+use procession_ipc::travel;
 use procession_ipc::unwind::{PanicReport, catch};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -102,12 +103,17 @@ fn send<M: Deserialize<'static>, C: Serialize, E>(
 ) -> Result<Ticket, CallError<E>> {
     let mut frame = Vec::with_capacity(HEADER + 64);
     begin(&mut frame);
-    let encoded =
-        codec::encode_into(call, &mut frame).and_then(|()| codec::check_encoded::<C, M>(&frame[HEADER..]));
-    if let Err(error) = encoded {
-        return Err(CallError::BadArguments { method, sent: false, reason: error.to_string() });
-    }
-    caller.send(frame).map_err(|failure| CallError::of_failure(failure, method))
+    let encoded = travel::once(|| codec::encode_into(call, &mut frame));
+    let checked =
+        encoded.and_then(|((), pins)| codec::check_encoded::<C, M>(&frame[HEADER..]).map(|()| pins));
+    let pins = checked.map_err(|error| CallError::BadArguments {
+        method,
+        sent: false,
+        reason: error.to_string(),
+    })?;
+    let ticket = caller.send(frame).map_err(|failure| CallError::of_failure(failure, method))?;
+    pins.leave();
+    Ok(ticket)
 }
 
 /// Calls a method and waits for its answer.

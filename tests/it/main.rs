@@ -39,6 +39,7 @@ mod fork;
 mod fork_busy;
 mod fork_programs;
 mod growth;
+mod handles;
 mod hygiene;
 mod library;
 mod lock;

@@ -2,6 +2,7 @@
 
 use procession_ipc::call::frame::{HEADER, Status, begin, finish_reply};
 use procession_ipc::codec::{self, CodecError, Wire};
+use procession_ipc::travel;
 use serde::Serialize;
 
 /// Where the answer to one call goes.
@@ -33,9 +34,14 @@ impl<'a> Reply<'a> {
     fn give<T: Wire>(self, status: Status, value: &T) {
         let at = self.out.len();
         begin(self.out);
-        let encoded = codec::encode_wire(value, self.out);
-        match encoded.and_then(|()| codec::check_encoded::<T, T>(&self.out[at + HEADER..])) {
-            Ok(()) => finish_reply(self.out, at, status, self.id),
+        let encoded = travel::once(|| codec::encode_wire(value, self.out));
+        let checked = encoded
+            .and_then(|((), pins)| codec::check_encoded::<T, T>(&self.out[at + HEADER..]).map(|()| pins));
+        match checked {
+            Ok(pins) => {
+                pins.leave();
+                finish_reply(self.out, at, status, self.id);
+            }
             Err(error) => {
                 self.out.truncate(at);
                 self.note(Status::BadResult, &error.to_string());

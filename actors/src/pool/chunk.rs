@@ -8,6 +8,8 @@ use crate::Result;
 use procession_ipc::codec::{self, CodecError};
 use procession_ipc::start::TaskId;
 use procession_ipc::start::target::TaskArg;
+use procession_ipc::travel::{self, Kept};
+use serde::Serialize;
 use std::num::NonZero;
 use std::sync::Arc;
 
@@ -76,6 +78,9 @@ pub(super) struct Chunker {
     /// Task frames: a row of whole chunks, all of the same size, then the one that is being filled, from `open` on.
     frames: Vec<u8>,
     open: usize,
+    /// The handles of shared objects in the row, and in the chunk that is being filled.
+    kept: Kept,
+    open_kept: Kept,
     /// The row: place of its first chunk, and how many there are.
     row: Option<(Place, usize)>,
     /// Rows that have ended, and how many bytes they have.
@@ -100,6 +105,8 @@ impl Chunker {
             items: 0,
             frames: Vec::new(),
             open: 0,
+            kept: Kept::default(),
+            open_kept: Kept::default(),
             row: None,
             batch: Vec::new(),
             batch_bytes: 0,
@@ -126,12 +133,18 @@ impl Chunker {
 
     fn append<T: TaskArg<M>, M>(&mut self, item: &T) -> Result<(), CodecError> {
         if self.items > 0 {
-            return codec::encode_into(item, &mut self.frames);
+            return self.encode(item);
         }
         begin_task(&mut self.frames);
         let start = self.frames.len();
-        codec::encode_into(item, &mut self.frames)?;
+        self.encode(item)?;
         codec::check_encoded::<T, T::Owned>(&self.frames[start..])
+    }
+
+    fn encode<T: Serialize>(&mut self, item: &T) -> Result<(), CodecError> {
+        let ((), mut kept) = travel::often(|| codec::encode_into(item, &mut self.frames))?;
+        self.open_kept.append(&mut kept);
+        Ok(())
     }
 
     /// Ends the chunk that is being filled.
@@ -149,6 +162,7 @@ impl Chunker {
             }
         }
         self.open = self.frames.len();
+        self.kept.append(&mut self.open_kept);
         self.items = 0;
         self.size.chunk_ended();
     }
@@ -170,7 +184,8 @@ impl Chunker {
         self.open = 0;
         self.batch_bytes += frames.len();
         let job = (Arc::clone(&self.job), self.task);
-        self.batch.push(Bundle::new(job, self.retries, first, chunks, frames));
+        let kept = std::mem::take(&mut self.kept);
+        self.batch.push(Bundle::new(job, self.retries, first, chunks, (frames, kept)));
     }
 
     fn next_place(&mut self, items: u32) -> Place {

@@ -7,6 +7,7 @@ use super::frame::{Heading, length_of};
 use crate::{Error, Result};
 use procession_ipc::gate::Origin;
 use procession_ipc::start::TaskId;
+use procession_ipc::travel::Kept;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -26,19 +27,22 @@ pub(super) struct Bundle {
     /// Their task frames, from `start` on.
     frames: Vec<u8>,
     start: usize,
+    /// The handles of shared objects in the frames, kept until all chunks are settled: each may be given to several workers.
+    kept: Option<Arc<Kept>>,
 }
 
 impl Bundle {
-    /// Chunks whose task frames are `frames`.
+    /// Chunks whose task frames are `frames`, with what is kept for them.
     pub(super) fn new(
         (job, task): (Arc<Job>, TaskId),
         retries: u32,
         first: Place,
         chunks: usize,
-        frames: Vec<u8>,
+        (frames, kept): (Vec<u8>, Kept),
     ) -> Self {
         let heading = Heading { task, may_hold: false };
-        Self { job, heading, retries, first, chunks, frames, start: 0 }
+        let kept = (!kept.is_empty()).then(|| Arc::new(kept));
+        Self { job, heading, retries, first, chunks, frames, start: 0, kept }
     }
 
     /// How many chunks there are.
@@ -54,8 +58,9 @@ impl Bundle {
     /// Takes the first chunks out, at most `count` of them.
     pub(super) fn split_front(&mut self, count: usize) -> Self {
         let (count, length) = (count.min(self.chunks), length_of(self.frames(), count));
-        let (job, frames) = (Arc::clone(&self.job), self.frames()[..length].to_vec());
-        let front = Self { job, chunks: count, frames, start: 0, ..*self };
+        let (job, frames, kept) =
+            (Arc::clone(&self.job), self.frames()[..length].to_vec(), self.kept.clone());
+        let front = Self { job, chunks: count, frames, start: 0, kept, ..*self };
         self.skip(count, length);
         front
     }
@@ -298,7 +303,8 @@ mod tests {
     fn a_bundle_can_be_split_anywhere() {
         let all = frames(&[b"a", b"", b"ccc", b"dd"]);
         for at in 0..=5 {
-            let mut rest = Bundle::new((Job::new("f"), TaskId(3)), 0, place(7), 4, all.clone());
+            let mut rest =
+                Bundle::new((Job::new("f"), TaskId(3)), 0, place(7), 4, (all.clone(), Kept::default()));
             let front = rest.split_front(at);
             let taken = at.min(4);
             assert_eq!((front.len(), rest.len()), (taken, 4 - taken));
@@ -335,7 +341,8 @@ mod tests {
 
     #[test]
     fn the_loss_of_each_chunk_is_told_with_its_first_item() {
-        let bundle = Bundle::new((Job::new("f"), TaskId(3)), 0, place(1), 2, frames(&[b"", b""]));
+        let bundle =
+            Bundle::new((Job::new("f"), TaskId(3)), 0, place(1), 2, (frames(&[b"", b""]), Kept::default()));
         let told = std::cell::RefCell::new(Vec::new());
         bundle.fail_each(7, |index| {
             told.borrow_mut().push(index);

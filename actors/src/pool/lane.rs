@@ -304,6 +304,7 @@ mod tests {
     use super::super::job::{Job, Place};
     use super::*;
     use procession_ipc::start::TaskId;
+    use procession_ipc::travel::Kept;
 
     fn lane_with(flags: &[bool], ready: bool) -> Lane {
         let (ours, _theirs) = Stream::pair().unwrap();
@@ -317,7 +318,8 @@ mod tests {
                 finish_task(&mut frames, at, 1);
             }
             let first = Place { ordinal: lane.load as u64, first: 0, items: 1 };
-            let mut bundle = Bundle::new((Job::new("f"), TaskId(0)), 0, first, flags.len(), frames);
+            let mut bundle =
+                Bundle::new((Job::new("f"), TaskId(0)), 0, first, flags.len(), (frames, Kept::default()));
             bundle.heading.may_hold = flags[0];
             lane.inflight.push_back(bundle);
             lane.load += flags.len();

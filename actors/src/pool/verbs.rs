@@ -9,6 +9,7 @@ use crate::{Error, Result};
 use procession_ipc::codec::Wire;
 use procession_ipc::start::target::TaskTarget;
 use procession_ipc::start::{read_reply, tuple_task};
+use procession_ipc::travel;
 use std::marker::PhantomData;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -74,10 +75,10 @@ where
     let id = tuple_task(f)?;
     let mut frames = Vec::with_capacity(64);
     let at = begin_task(&mut frames);
-    F::append(args, &mut frames)?;
+    let ((), kept) = travel::often(|| F::append(args, &mut frames))?;
     finish_task(&mut frames, at, 1);
     let job = Job::new(std::any::type_name::<F>());
-    let task = Bundle::new((Arc::clone(&job), id), options.retries, ONLY, 1, frames);
+    let task = Bundle::new((Arc::clone(&job), id), options.retries, ONLY, 1, (frames, kept));
     Ok((job, task))
 }
 

@@ -11,6 +11,7 @@ use procession_ipc::spin::Spin;
 use procession_ipc::start::outcome::Failure;
 use procession_ipc::start::{TaskEntry, TaskId, read_reply, refuse, task_of};
 use procession_ipc::stream::Stream;
+use procession_ipc::travel::Kept;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub(super) struct Initializer {
     pub(super) task: u64,
     #[serde(with = "serde_bytes")]
     pub(super) payload: Vec<u8>,
+    /// The handles of shared objects in it.
+    pub(super) kept: Kept,
 }
 
 /// The main function of a worker process.

@@ -1,111 +1,48 @@
-//! Cells: where objects are in the arena, who made them, and when they end.
+//! Cells: where objects are in the arena, who has handles of them, and when they end.
 //!
-//! A cell's header is one word, so an object comes and goes by one store:
+//! An object ends with its last handle. What is counted is not handles but what shared memory has to know of them:
+//!
+//! - as long as no handle has left the process that made it, its header names that process and nothing else is counted
+//!   ([`Stage::Local`]);
+//! - then each *process* that has handles sets a bit ([`Holders`]), however many it has;
+//! - a handle on its way is a *pin*, counted in the header, until somebody takes it up ([`Stage::Pinned`]).
 //!
 //! ```text
-//! FREE      generation                              body and annex are all zero
-//! an object maker, generation, shared or not, kind
-//! CLEARING  who clears, generation, kind            nobody has a handle; body and annex are being emptied
+//! Free -> Local -> Shared <-> Pinned -> Lasting
+//!           |         |
+//!           +---------+-> Clearing -> Free, next generation
 //! ```
 //!
-//! An object that was never *shared* (no handle of it was encoded) is known to its maker only, so it ends with the maker's
-//! last handle, or with the maker. A shared one lives as long as the family: a handle may be on its way anywhere.
+//! Whoever clears its bit looks afterwards whether that was the last one: it puts its name into the header (`Shared`), reads
+//! all bits, and ends the object by CAS from the header with its name. Who takes up a handle sets its bit first, and then
+//! changes the header, which takes that name out; so does a pin. So the CAS succeeds only if since the naming nobody got a
+//! handle, and then the bits that were read are all there are. If it fails, whoever changed the header came later than the
+//! clearing of our bit, and will look for itself when it clears its own.
 //!
-//! A process killed while it clears leaves CLEARING with its id, and the sweep for it clears in its stead. As the body is
+//! Everything is decided by read-modify-write steps on the header, also where they change nothing: they have one order, and who
+//! comes later in it has seen what everybody before it did to the bits. (Of two that clear their bits at the same time, the
+//! one that names itself last sees both cleared.)
+//!
+//! A name is that of a process, so one thread of each process at a time may look: [`Cells`] leaves that to its caller.
+//!
+//! A process killed while it clears leaves `Clearing` with its id, and the sweep for it clears in its stead. As the body is
 //! zeroed before the cell is free, and by one process at a time, a slow clearer never zeroes what somebody else has made.
 
-use super::annex::Annexes;
+use super::holders::Holders;
+pub(crate) use super::state::{Kind, Mark};
+use super::state::{Stage, State};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::liveness::ProcessId;
 
-/// Words of the body.
-const BODY_WORDS: usize = 14;
+/// Words of the body. Loom is spared those that do not matter to it.
+const BODY_WORDS: usize = if cfg!(loom) { 1 } else { 14 };
 
-const KIND_BITS: u32 = 4;
-const SHARED: u64 = 1 << KIND_BITS;
-const GENERATION_SHIFT: u32 = KIND_BITS + 1;
-const GENERATION_BITS: u32 = 26;
-const MAKER_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
+/// Words of holders for each cell.
+pub(super) const HOLDER_WORDS: usize = super::holders::GROUPS as usize;
 
 /// How many cells are looked at before a new one is taken. So making an object is cheap however many there are, and free
 /// cells between them are found by the makings that follow.
 const LOOKS: u32 = 64;
-
-/// In place of a kind; beside a kind.
-const FREE: u64 = 0;
-const CLEARING: u64 = 1 << (KIND_BITS - 1);
-
-/// What an object is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A [`Lock`](crate::sync::lock::Lock).
-    Lock,
-    /// [`Words`](crate::mailbox::queue::Words), with a ring and segments in its annex.
-    Queue,
-}
-
-impl Kind {
-    fn number(self) -> u64 {
-        match self {
-            Self::Lock => 1,
-            Self::Queue => 2,
-        }
-    }
-
-    fn from_number(number: u64) -> Option<Self> {
-        [Self::Lock, Self::Queue].into_iter().find(|kind| kind.number() == number)
-    }
-
-    /// What a user calls it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Lock => "lock",
-            Self::Queue => "queue",
-        }
-    }
-}
-
-/// A header, as its word says: `maker 30 | generation 26 | shared 1 | kind 4`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct State(u64);
-
-impl State {
-    fn new(kind: u64, generation: u32, maker: Option<ProcessId>) -> Self {
-        let maker = u64::from(maker.map_or(0, ProcessId::bits)) << MAKER_SHIFT;
-        let generation = u64::from(generation % (1 << GENERATION_BITS)) << GENERATION_SHIFT;
-        Self(maker | generation | kind)
-    }
-
-    fn kind(self) -> u64 {
-        self.0 % (1 << KIND_BITS)
-    }
-
-    fn is_shared(self) -> bool {
-        self.0 & SHARED != 0
-    }
-
-    fn generation(self) -> u32 {
-        // Within 32 bits by the mask.
-        ((self.0 >> GENERATION_SHIFT) % (1 << GENERATION_BITS)) as u32
-    }
-
-    fn maker(self) -> Option<ProcessId> {
-        u32::try_from(self.0 >> MAKER_SHIFT).ok().and_then(ProcessId::from_bits)
-    }
-}
-
-/// What the header of an object always says: generation and kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark(u64);
-
-impl Mark {
-    const PARTS: u64 = ((1 << MAKER_SHIFT) - 1) & !SHARED;
-
-    /// Of an object of this generation and kind.
-    pub(crate) fn new(generation: u32, kind: Kind) -> Self {
-        Self(State::new(kind.number(), generation, None).0)
-    }
-}
 
 /// Words that all cells have in common.
 #[repr(C)]
@@ -115,6 +52,8 @@ pub(crate) struct Header {
     high: AtomicU32,
     /// A hint: no cell before this one is free, but for a few.
     next: AtomicU32,
+    /// Groups of holders that have been used: see [`Holders`].
+    groups: AtomicU32,
 }
 
 /// An object. On a cache line of its own.
@@ -123,6 +62,24 @@ pub(crate) struct Header {
 pub(crate) struct Cell {
     state: AtomicU64,
     body: [AtomicU32; BODY_WORDS],
+}
+
+#[cfg(all(test, loom))]
+impl Header {
+    pub(super) fn new() -> Self {
+        Self { high: AtomicU32::new(0), next: AtomicU32::new(0), groups: AtomicU32::new(0) }
+    }
+}
+
+#[cfg(all(test, loom))]
+impl Cell {
+    pub(super) fn new() -> Self {
+        Self { state: AtomicU64::new(0), body: std::array::from_fn(|_| AtomicU32::new(0)) }
+    }
+
+    pub(super) fn word_for_tests(&self) -> &AtomicU32 {
+        &self.body[0]
+    }
 }
 
 impl Cell {
@@ -135,17 +92,45 @@ impl Cell {
     /// Whether the object is there for which `mark` was made.
     #[inline]
     pub(crate) fn has(&self, mark: Mark) -> bool {
-        self.state.load(Ordering::Acquire) & Mark::PARTS == mark.0
+        mark.is_of(self.state.load(Ordering::Acquire))
+    }
+
+    fn state(&self) -> Option<State> {
+        State::from_word(self.state.load(Ordering::Acquire))
+    }
+
+    /// One step from a state to what `change` makes of it, which may be the same. The new one; `None` if `change` gives none.
+    fn update(&self, change: impl Fn(State) -> Option<State>) -> Option<State> {
+        let mut seen = self.state.load(Ordering::Acquire);
+        loop {
+            let new = change(State::from_word(seen)?)?;
+            // AcqRel: see the head of this file.
+            match self.state.compare_exchange_weak(seen, new.word(), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(new),
+                Err(now) => seen = now,
+            }
+        }
     }
 }
 
 /// Names an object for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     /// Which cell.
     pub(crate) index: u32,
     /// Which of the objects that were there.
     pub(crate) generation: u32,
+    /// What it is.
+    pub(crate) kind: Kind,
+}
+
+/// An object that has just ended, in the hands of this process, which gives back what belongs to it and then
+/// [frees](Cells::free) the cell. It may be cut off anywhere; then somebody else does all of it again.
+#[derive(Debug)]
+#[must_use = "the cell is free only after `Cells::free`"]
+pub(crate) struct Clearing {
+    /// What ended.
+    pub(crate) place: Place,
 }
 
 /// All cells of an arena.
@@ -153,18 +138,17 @@ pub(crate) struct Place {
 pub(crate) struct Cells {
     header: &'static Header,
     cells: &'static [Cell],
-    annexes: Annexes,
+    holders: Holders,
 }
 
 impl Cells {
-    /// The cells made of these.
-    pub(crate) fn new(header: &'static Header, cells: &'static [Cell], annexes: Annexes) -> Self {
-        Self { header, cells, annexes }
-    }
-
-    /// What the objects have outside of their cells.
-    pub(crate) fn annexes(&self) -> &Annexes {
-        &self.annexes
+    /// The cells made of these. There are [`HOLDER_WORDS`] words for each.
+    pub(crate) fn new(
+        header: &'static Header,
+        cells: &'static [Cell],
+        holders: &'static [AtomicU64],
+    ) -> Self {
+        Self { header, cells, holders: Holders::new(&header.groups, holders, cells.len()) }
     }
 
     /// Makes an object whose body is all zero. `None`: no cell is left.
@@ -191,85 +175,149 @@ impl Cells {
         }
     }
 
-    /// FREE -> an object.
+    /// Free -> Local.
     fn take(&self, index: u32, kind: Kind, own: ProcessId) -> Option<Place> {
-        let word = &self.cell(index)?.state;
-        let seen = State(word.load(Ordering::Relaxed));
-        let made = State::new(kind.number(), seen.generation(), Some(own));
-        // Acquire pairs with the Release in `clear`: the body is zero.
-        let is_ours = seen.kind() == FREE
-            && word.compare_exchange(seen.0, made.0, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        is_ours.then(|| Place { index, generation: seen.generation() })
+        let cell = self.cell(index)?;
+        let made = |seen: State| {
+            let made = State { stage: Stage::Local(own), kind: Some(kind), ..seen };
+            (seen.stage == Stage::Free).then_some(made)
+        };
+        // Acquire in `update` pairs with the Release in `free`: the body is zero.
+        cell.update(made).map(|state| Place { index, generation: state.generation, kind })
     }
 
-    /// Whether the object is there.
-    #[cfg(test)]
-    pub(crate) fn has(&self, place: Place, kind: Kind) -> bool {
-        self.cell(place.index).is_some_and(|cell| cell.has(Mark::new(place.generation, kind)))
+    /// A handle of this process will be on its way: `false` if the object is not there any more.
+    pub(crate) fn pin(&self, place: Place, own: ProcessId) -> bool {
+        self.join(place, own, |state| match state.stage {
+            Stage::Lasting => Some(state),
+            _ => Some(state.pinned()),
+        })
     }
 
-    /// A handle of the object leaves the process that made it. `false`: it is not there any more.
-    pub(crate) fn share(&self, place: Place, kind: Kind) -> bool {
+    /// From now on, other processes may come to handles while this one has its own: `false` if the object is not there any
+    /// more.
+    pub(crate) fn share(&self, place: Place, own: ProcessId) -> bool {
+        self.join(place, own, |state| match state.stage {
+            Stage::Local(_) => Some(state.with(Stage::Shared(None))),
+            _ => Some(state),
+        })
+    }
+
+    /// Nobody will know who has handles: `false` if the object is not there any more.
+    pub(crate) fn outlive(&self, place: Place, own: ProcessId) -> bool {
+        self.join(place, own, |state| Some(state.with(Stage::Lasting)))
+    }
+
+    /// This process comes to a handle, by taking up a pin or from somebody who has one: `false` if the object is not there
+    /// any more.
+    pub(crate) fn adopt(&self, place: Place, own: ProcessId, was_pinned: bool) -> bool {
+        self.join(place, own, |state| match state.stage {
+            Stage::Pinned(_) if was_pinned => state.unpinned(),
+            // Takes out the name of whoever looks whether a handle is left.
+            Stage::Shared(_) => Some(state.with(Stage::Shared(None))),
+            _ => Some(state),
+        })
+    }
+
+    /// Sets the bit of this process, and then does a step with the object.
+    fn join(&self, place: Place, own: ProcessId, step: impl Fn(State) -> Option<State>) -> bool {
         let Some(cell) = self.cell(place.index) else { return false };
-        let mark = Mark::new(place.generation, kind);
-        let is_shared = |word| (word & Mark::PARTS == mark.0).then_some(word | SHARED);
-        cell.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_shared).is_ok()
-    }
-
-    /// Handles of all objects that this process made will be in another one, which nobody counts.
-    pub(crate) fn share_all(&self, own: ProcessId) {
-        for cell in self.cells.iter().take(self.used() as usize) {
-            let is_ours = |word: u64| {
-                let state = State(word);
-                let is_object = Kind::from_number(state.kind()).is_some();
-                (is_object && state.maker() == Some(own)).then_some(word | SHARED)
-            };
-            let _ = cell.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_ours);
+        if !cell.has(Mark::new(place.generation, place.kind)) {
+            return false;
         }
+        self.holders.set(place.index, own);
+        step_point();
+        let done = cell.update(|state| {
+            let is_another_ones = matches!(state.stage, Stage::Local(maker) if maker != own);
+            if is_another_ones || !is_there(state, place) { None } else { step(state) }
+        });
+        step_point();
+        done.is_some()
     }
 
-    /// The last handle of its maker, which is this process, is gone: so is the object, unless it was shared.
-    pub(crate) fn abandon(&self, place: Place, kind: Kind, own: ProcessId) {
-        let state = State::new(kind.number(), place.generation, Some(own));
-        self.clear(place.index, state, own);
-    }
-
-    /// What is done for the process `gone`, by the process `own`: `for_each` object, and the end of those that nobody else
-    /// can know of. It may be cut off anywhere, and be done by several at the same time.
-    pub(crate) fn sweep(&self, gone: ProcessId, own: ProcessId, for_each: impl Fn(u32, Kind)) {
-        for (index, cell) in (0..self.used()).zip(self.cells) {
-            let state = State(cell.state.load(Ordering::Acquire));
-            if let Some(kind) = Kind::from_number(state.kind()) {
-                for_each(index, kind);
-            }
-            if state.kind() != FREE && state.maker() == Some(gone) && !state.is_shared() {
-                self.clear(index, state, own);
-            }
+    /// Takes a pin off that nobody will take up. What comes of it is for [`examine`](Self::examine).
+    pub(crate) fn unpin(&self, place: Place) {
+        if let Some(cell) = self.cell(place.index) {
+            cell.update(|state| if is_there(state, place) { state.unpinned() } else { None });
         }
+        step_point();
     }
 
-    /// An object, or what its clearer left -> CLEARING by us -> FREE. Nothing is done if the cell has changed.
-    fn clear(&self, index: u32, state: State, own: ProcessId) {
-        let kind = Kind::from_number(state.kind() & !CLEARING);
-        let (Some(cell), Some(kind)) = (self.cell(index), kind) else { return };
-        let clearing = State::new(CLEARING | kind.number(), state.generation(), Some(own));
-        if cell.state.compare_exchange(state.0, clearing.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            return;
+    /// This process has no handle any more of what is in the cell.
+    pub(crate) fn leave(&self, index: u32, own: ProcessId) -> Option<Clearing> {
+        self.holders.clear(index, own);
+        step_point();
+        self.end(index, own, |state| matches!(state.stage, Stage::Local(maker) if maker == own))
+            .or_else(|| self.examine(index, own))
+    }
+
+    /// Ends what is in the cell if nobody has a handle of it. One thread of each process at a time may call this, and
+    /// [`leave`](Self::leave) and [`sweep`](Self::sweep).
+    pub(crate) fn examine(&self, index: u32, own: ProcessId) -> Option<Clearing> {
+        let shared = |state: State| {
+            matches!(state.stage, Stage::Shared(_)).then(|| state.with(Stage::Shared(Some(own))))
+        };
+        // What is not shared is stored as it is: see the head of this file.
+        let named = self.cell(index)?.update(|state| shared(state).or(Some(state)))?;
+        step_point();
+        if shared(named).is_none() || self.holders.is_any(index) {
+            return None;
         }
-        self.annexes.clear(index, kind);
+        self.end(index, own, |state| state == named)
+    }
+
+    /// The next thing to be done with a cell for the process `gone`, by the process `own`: giving up its handles, and what
+    /// it has not ended to its end. `is_its` says whether nobody else has its slot yet.
+    pub(crate) fn sweep(
+        &self,
+        index: u32,
+        gone: ProcessId,
+        own: ProcessId,
+        is_its: impl Fn() -> bool,
+    ) -> Option<Clearing> {
+        self.holders.clear_of(index, gone, is_its);
+        step_point();
+        let is_left = |stage| stage == Stage::Local(gone) || stage == Stage::Clearing(gone);
+        self.end(index, own, |state| is_left(state.stage)).or_else(|| self.examine(index, own))
+    }
+
+    /// What may be of use for a sweep: all cells that were ever used.
+    pub(crate) fn all(&self) -> std::ops::Range<u32> {
+        0..self.used()
+    }
+
+    /// What is in the cell, if anything is.
+    pub(crate) fn kind_of(&self, index: u32) -> Option<Kind> {
+        let state = self.cell(index)?.state()?;
+        state.kind.filter(|_| !matches!(state.stage, Stage::Clearing(_)))
+    }
+
+    /// -> Clearing, if the cell is in such a state.
+    fn end(&self, index: u32, own: ProcessId, is_such: impl Fn(State) -> bool) -> Option<Clearing> {
+        let ended = |state| is_such(state).then(|| state.with(Stage::Clearing(own)));
+        let State { generation, kind, .. } = self.cell(index)?.update(ended)?;
+        step_point();
+        Some(Clearing { place: Place { index, generation, kind: kind? } })
+    }
+
+    /// Clearing -> Free. Nobody else changes the cell while we live.
+    pub(crate) fn free(&self, Clearing { place }: Clearing) {
+        let Some(cell) = self.cell(place.index) else { return };
         for word in &cell.body {
             word.store(0, Ordering::Relaxed);
+            step_point();
         }
-        let free = State::new(FREE, state.generation().wrapping_add(1), None);
-        // Release pairs with the Acquire in `take`. Nobody else changes it while we live.
-        cell.state.store(free.0, Ordering::Release);
-        self.header.next.fetch_min(index, Ordering::Relaxed);
+        let free = State::free(place.generation.wrapping_add(1));
+        // Release pairs with the Acquire in `take`.
+        cell.state.store(free.word(), Ordering::Release);
+        step_point();
+        self.header.next.fetch_min(place.index, Ordering::Relaxed);
     }
 
     /// How many are not free.
     pub(crate) fn count(&self) -> usize {
-        let states = self.cells.iter().take(self.used() as usize).map(|cell| &cell.state);
-        states.filter(|state| State(state.load(Ordering::Relaxed)).kind() != FREE).count()
+        let states = self.cells.iter().take(self.used() as usize).filter_map(Cell::state);
+        states.filter(|state| state.stage != Stage::Free).count()
     }
 
     fn used(&self) -> u32 {
@@ -281,4 +329,15 @@ impl Cells {
     pub(crate) fn cell(&self, index: u32) -> Option<&'static Cell> {
         self.cells.get(usize::try_from(index).ok()?)
     }
+}
+
+fn is_there(state: State, place: Place) -> bool {
+    Mark::new(place.generation, place.kind).is_of(state.word())
+}
+
+/// For tests: the process may be killed here.
+#[inline(always)]
+fn step_point() {
+    #[cfg(all(test, not(loom)))]
+    super::deaths::may_die();
 }

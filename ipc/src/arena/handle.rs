@@ -1,45 +1,114 @@
-//! Handles of objects: where the object is, whether it still is, and how a handle travels.
+//! Handles of objects, as a process has them and as they travel. Each kind of object has a type of its own that holds one of
+//! these and views of the object's words.
 //!
-//! Each kind of object has a type of its own that holds one of these and views of the object's words.
+//! States of an object, seen from one process: *unknown* -> *held*, with a count of handles -> unknown, when the last one
+//! is dropped. Only the first and the last step are steps in shared memory (see [`cell`](super::cell)).
+//!
+//! All that this process does with handles is done inside the gate and under one lock, [`HOLDINGS`]: so of several threads one at a
+//! time looks whether an object has ended, and a fork finds the list whole.
 
 use super::cell::{Cell, Kind, Mark, Place};
 use super::{Arena, arena};
+use crate::gate;
 use crate::liveness::ProcessId;
 use crate::shm::Shareable;
-use crate::{Error, Result};
+use crate::travel::{self, Way};
+use crate::{Error, Result, codec};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A handle of an object of this family. Clones are handles of the same object.
+/// What somebody who counts handles is to a fork that waits.
+const COUNTING: &str = "counting handles";
+
+/// What of an object this process holds.
+#[derive(Debug)]
+struct Holding {
+    place: Place,
+    /// How many handles there are.
+    count: usize,
+}
+
+/// By cell.
+#[derive(Debug)]
+pub(super) struct Holdings(BTreeMap<u32, Holding>);
+
+static HOLDINGS: Mutex<Holdings> = Mutex::new(Holdings(BTreeMap::new()));
+
+/// Every change is complete between two statements, so a panic does not spoil it.
+pub(super) fn holdings() -> MutexGuard<'static, Holdings> {
+    HOLDINGS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Holdings {
+    fn add(&mut self, place: Place) {
+        match self.0.get_mut(&place.index).filter(|holding| holding.place == place) {
+            Some(holding) => holding.count += 1,
+            None => drop(self.0.insert(place.index, Holding { place, count: 1 })),
+        }
+    }
+
+    /// Whether that was the last one.
+    fn remove(&mut self, place: Place) -> bool {
+        let Some(holding) = self.0.get_mut(&place.index).filter(|holding| holding.place == place) else {
+            return false;
+        };
+        holding.count -= 1;
+        holding.count == 0 && self.0.remove(&place.index).is_some()
+    }
+
+    /// What is held of any object in this cell.
+    fn at(&self, index: u32) -> Option<Place> {
+        self.0.get(&index).map(|holding| holding.place)
+    }
+
+    pub(super) fn all(&self) -> Vec<Place> {
+        self.0.values().map(|holding| holding.place).collect()
+    }
+}
+
+/// A handle of an object of the family. It can be cloned, and sent anywhere in the family; the object ends with the last one.
 #[derive(Clone)]
 pub(crate) struct Handle {
     arena: &'static Arena,
-    /// Where the object is.
     cell: &'static Cell,
-    /// What the cell says as long as it is.
+    /// What the cell says as long as the object is there.
     mark: Mark,
     place: Place,
-    kind: Kind,
-    /// In the process that made the object: what ends it with the last handle.
-    _made: Option<Arc<Made>>,
+    /// `None` in the trial decoding at a sender, which counts nothing.
+    _held: Option<Arc<Held>>,
 }
 
-/// Held by the handles of the process that made an object.
-struct Made {
+/// One in the count of this process.
+struct Held {
     arena: &'static Arena,
     place: Place,
-    kind: Kind,
-    maker: ProcessId,
 }
 
-impl Drop for Made {
+impl Drop for Held {
     fn drop(&mut self) {
-        // A copy by fork is another process, and has made nothing.
-        if self.arena.inside() == Some(self.maker) {
-            self.arena.cells().abandon(self.place, self.kind, self.maker);
-        }
+        let passage = gate::enter(COUNTING);
+        let mut holdings = holdings();
+        let is_last = holdings.remove(self.place);
+        // A copy by fork that was never inside has set no bit.
+        let own = self.arena.inside().filter(|_| is_last);
+        let ended = own.and_then(|own| self.arena.cells().leave(self.place.index, own));
+        drop(holdings);
+        self.arena.bury(ended);
+        drop(passage);
     }
+}
+
+/// A handle as it travels.
+#[derive(Serialize, Deserialize)]
+struct Address {
+    family: u64,
+    index: u32,
+    generation: u32,
+    kind: u8,
+    /// Whether the object has a pin for it.
+    pinned: bool,
 }
 
 impl Handle {
@@ -50,20 +119,23 @@ impl Handle {
     /// [`Error::NoSharedMemory`], [`Error::TooManyProcesses`], [`Error::TooManyObjects`].
     pub(crate) fn make(kind: Kind) -> Result<Self> {
         let arena = arena()?;
-        let maker = arena.own()?;
-        let place = arena.cells().make(kind, maker).ok_or(Error::TooManyObjects)?;
-        let made = Made { arena, place, kind, maker };
-        Self::at(arena, place, kind, Some(Arc::new(made)))
+        let own = arena.own()?;
+        let _passage = gate::enter(COUNTING);
+        let mut holdings = holdings();
+        let place = arena.cells().make(kind, own).ok_or(Error::TooManyObjects)?;
+        holdings.add(place);
+        drop(holdings);
+        let held = Held { arena, place };
+        Self::to(arena, place, Some(held)).ok_or(Error::Gone { what: kind.name() })
     }
 
-    fn at(arena: &'static Arena, place: Place, kind: Kind, made: Option<Arc<Made>>) -> Result<Self> {
-        let mark = Mark::new(place.generation, kind);
-        let cell = arena.cells().cell(place.index).filter(|cell| cell.has(mark));
-        let cell = cell.ok_or(Error::Gone { what: kind.name() })?;
-        Ok(Self { arena, cell, mark, place, kind, _made: made })
+    fn to(arena: &'static Arena, place: Place, held: Option<Held>) -> Option<Self> {
+        let cell = arena.cells().cell(place.index)?;
+        let mark = Mark::new(place.generation, place.kind);
+        Some(Self { arena, cell, mark, place, _held: held.map(Arc::new) })
     }
 
-    /// Where it is, to look at its words.
+    /// Where it is, to look at what it has there.
     pub(crate) fn arena(&self) -> &'static Arena {
         self.arena
     }
@@ -78,9 +150,10 @@ impl Handle {
         self.arena.words(self.place.index)
     }
 
-    /// The object does not have the words that it should have.
+    /// The object is not there, or has not the words that it should have.
+    #[cold]
     pub(crate) fn gone(&self) -> Error {
-        Error::Gone { what: self.kind.name() }
+        Error::Gone { what: self.place.kind.name() }
     }
 
     /// This process, which is about to use the object.
@@ -90,38 +163,175 @@ impl Handle {
         self.arena.own()
     }
 
-    /// A copy by fork has handles of which the maker does not know.
+    /// A copy by a fork that is none of ours has handles that nobody counts.
     #[inline]
     pub(crate) fn assert_there(&self) -> Result<()> {
         if self.cell.has(self.mark) { Ok(()) } else { Err(self.gone()) }
     }
 
+    /// Makes an address of this handle for the encoding under way.
+    fn depart(&self) -> Result<Address> {
+        let (own, way) = (self.own()?, travel::way());
+        let is_there = {
+            let (_passage, _holdings) = (gate::enter(COUNTING), holdings());
+            match way {
+                Way::Once => self.arena.cells().pin(self.place, own),
+                Way::Often => self.arena.cells().share(self.place, own),
+                Way::Unknown => self.arena.cells().outlive(self.place, own),
+            }
+        };
+        if !is_there {
+            return Err(self.gone());
+        }
+        match way {
+            Way::Once => travel::note_pin(Pin::new(self.arena, self.place, own)),
+            Way::Often => travel::note_handle(self.clone()),
+            Way::Unknown => {}
+        }
+        Ok(self.address(way == Way::Once))
+    }
+
+    fn address(&self, pinned: bool) -> Address {
+        let Place { index, generation, kind } = self.place;
+        Address { family: self.arena.id(), index, generation, kind: kind.number(), pinned }
+    }
+
     /// Reads a handle of an object of `kind`.
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize_as<'de, D: Deserializer<'de>>(
         kind: Kind,
         deserializer: D,
     ) -> Result<Self, D::Error> {
-        let (id, index, generation) = <(u64, u32, u32)>::deserialize(deserializer)?;
-        let arena = arena().map_err(de::Error::custom)?;
-        if arena.id() != id {
-            return Err(de::Error::custom(Error::ForeignFamily { what: kind.name() }));
+        let address = Address::deserialize(deserializer)?;
+        if Kind::from_number(address.kind) != Some(kind) {
+            return Err(de::Error::custom(Error::Malformed { what: "kind of a handle" }));
         }
-        Self::at(arena, Place { index, generation }, kind, None).map_err(de::Error::custom)
+        Self::arrive(&address).map_err(de::Error::custom)
+    }
+
+    fn arrive(address: &Address) -> Result<Self> {
+        let kind = Kind::from_number(address.kind).ok_or(Error::Malformed { what: "kind of a handle" })?;
+        let arena = arena()?;
+        if arena.id() != address.family {
+            return Err(Error::ForeignFamily { what: kind.name() });
+        }
+        let place = Place { index: address.index, generation: address.generation, kind };
+        let held = if codec::is_checking() { None } else { Some(adopt(arena, place, address.pinned)?) };
+        Self::to(arena, place, held).ok_or(Error::Gone { what: kind.name() })
     }
 }
 
-/// Family, cell, generation.
-impl Serialize for Handle {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if !self.arena.cells().share(self.place, self.kind) {
-            return Err(ser::Error::custom(self.gone()));
-        }
-        (self.arena.id(), self.place.index, self.place.generation).serialize(serializer)
+/// Takes up a handle of `place`.
+fn adopt(arena: &'static Arena, place: Place, was_pinned: bool) -> Result<Held> {
+    let own = arena.own()?;
+    let _passage = gate::enter(COUNTING);
+    let mut holdings = holdings();
+    let gone = Err(Error::Gone { what: place.kind.name() });
+    let held = holdings.at(place.index);
+    if held.is_some_and(|held| held != place) {
+        // Another object is there. Our bit is for that one.
+        return gone;
     }
+    if arena.cells().adopt(place, own, was_pinned) {
+        holdings.add(place);
+        return Ok(Held { arena, place });
+    }
+    let ended = if held.is_none() { arena.cells().leave(place.index, own) } else { None };
+    drop(holdings);
+    arena.bury(ended);
+    gone
 }
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.place.fmt(f)
+        fmt::Debug::fmt(&self.place, f)
     }
+}
+
+impl Serialize for Handle {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let address = if codec::is_checking() { Ok(self.address(false)) } else { self.depart() };
+        address.map_err(ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Handle {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::arrive(&Address::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// A handle on its way keeps its object alive. Dropped, it takes its pin off: the handle will never arrive.
+pub(crate) struct Pin {
+    arena: &'static Arena,
+    place: Place,
+    by: ProcessId,
+    is_left: bool,
+}
+
+impl Pin {
+    fn new(arena: &'static Arena, place: Place, by: ProcessId) -> Self {
+        Self { arena, place, by, is_left: false }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The handle has left: whoever takes it up takes the pin off.
+    pub(crate) fn leave(mut self) {
+        self.is_left = true;
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        // In a copy by fork, it is the parent's.
+        let Some(own) = self.arena.inside().filter(|own| *own == self.by && !self.is_left) else { return };
+        let passage = gate::enter(COUNTING);
+        let holdings = holdings();
+        self.arena.cells().unpin(self.place);
+        let ended = self.arena.cells().examine(self.place.index, own);
+        drop(holdings);
+        self.arena.bury(ended);
+        drop(passage);
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pin").field(&self.place).finish()
+    }
+}
+
+/// Pins for the handles of this process that a copy by fork will have. The gate is closed, so nobody else counts now.
+pub(super) fn pins_for_copy(arena: &'static Arena, own: ProcessId) -> Vec<Pin> {
+    let places = holdings().all().into_iter().filter(|place| arena.cells().pin(*place, own));
+    places.map(|place| Pin::new(arena, place, own)).collect()
+}
+
+/// In a process that has just got its id: what it holds already, it has as a copy by fork.
+pub(super) fn adopt_inherited(arena: &Arena, own: ProcessId) {
+    let mut holdings = holdings();
+    for place in holdings.all() {
+        if !arena.cells().adopt(place, own, false) {
+            // It is gone, or its maker has never let it go: somebody else's fork, of which nobody knew.
+            holdings.0.remove(&place.index);
+            arena.bury(arena.cells().leave(place.index, own));
+        }
+    }
+}
+
+/// In the copy, once it has adopted what [`pins_for_copy`] pinned.
+pub(super) fn take_pins_up(arena: &Arena, places: &[Place]) {
+    let _holdings = holdings();
+    places.iter().for_each(|place| arena.cells().unpin(*place));
+}
+
+/// What a sweep does with a cell for the process `gone`: gives its handles up, and ends what it has not ended to its end.
+pub(super) fn give_up(arena: &Arena, index: u32, gone: ProcessId, own: ProcessId) {
+    let _passage = gate::enter("giving up the handles of a process that is gone");
+    let holdings = holdings();
+    let ended = arena.cells().sweep(index, gone, own, || arena.has_slot(gone));
+    drop(holdings);
+    arena.bury(ended);
 }

@@ -3,7 +3,7 @@
 //! All parts but the first grow with the arena, so a small one (RLIMIT_AS, RLIMIT_FSIZE) works like a large one.
 
 use super::annex::Annexes;
-use super::cell::{Cell, Cells};
+use super::cell::{Cell, Cells, HOLDER_WORDS};
 use super::segments::{self, SegmentTable};
 use crate::atomic::{AtomicU64, Ordering};
 use crate::liveness::{self, MOST_PROCESSES, Slot, Table};
@@ -24,7 +24,8 @@ const GRAIN: usize = 256 << 10;
 /// The process table.
 const TABLE: usize = 64 << 10;
 
-/// The cells: one byte in a thousand of the arena. Behind them, a ring for each; the segment table; segments.
+/// The cells: one byte in a thousand of the arena. Behind them, a ring for each; who has handles of it, 1 KiB
+/// of addresses for each, of which a family of up to 31 processes uses 8 bytes; the segment table; segments.
 const CELLS: usize = 1 << 20;
 const BYTES_PER_CELL_BYTE: usize = 1024;
 
@@ -100,8 +101,10 @@ impl Layout {
     }
 
     pub(super) fn cells(self, region: &Region) -> Option<Cells> {
-        let cells = region.views::<Cell>(CELLS, self.count_of_cells())?;
-        Some(Cells::new(&self.header(region)?.cells, cells, self.annexes(region)?))
+        let count = self.count_of_cells();
+        let cells = region.views::<Cell>(CELLS, count)?;
+        let holders = region.views::<AtomicU64>(self.holders(), count * HOLDER_WORDS)?;
+        Some(Cells::new(&self.header(region)?.cells, cells, holders))
     }
 
     pub(super) fn annexes(self, region: &Region) -> Option<Annexes> {
@@ -116,8 +119,12 @@ impl Layout {
         CELLS + self.count_of_cells() * size_of::<Cell>()
     }
 
-    fn segment_table(self) -> usize {
+    fn holders(self) -> usize {
         self.rings() + self.count_of_cells() * size_of::<Ring>()
+    }
+
+    fn segment_table(self) -> usize {
+        self.holders() + self.count_of_cells() * HOLDER_WORDS * size_of::<AtomicU64>()
     }
 
     /// Where segments begin, and how many there are.
@@ -141,4 +148,4 @@ impl Layout {
 
 const _: () = assert!(size_of::<Header>() <= TABLE);
 const _: () = assert!(TABLE + (MOST_PROCESSES + 1) * size_of::<Slot>() <= CELLS);
-const _: () = assert!(CELLS + 4 * (LEAST / BYTES_PER_CELL_BYTE) + segments::SIZE <= LEAST);
+const _: () = assert!(CELLS + 20 * (LEAST / BYTES_PER_CELL_BYTE) + segments::SIZE <= LEAST);

@@ -21,6 +21,6 @@ pub struct Usage {
 /// [`Error::NoSharedMemory`](crate::Error::NoSharedMemory).
 pub fn usage() -> Result<Usage> {
     let arena = arena()?;
-    let segments = arena.cells.annexes().segments().in_use();
+    let segments = arena.annexes.segments().in_use();
     Ok(Usage { processes: arena.table.count(), objects: arena.cells.count(), segments })
 }

@@ -193,6 +193,11 @@ pub fn end_check<E: de::Error>() -> Option<E> {
     .flatten()
 }
 
+/// Whether what is encoded or decoded now goes nowhere: what acts then does not act.
+pub(crate) fn is_checking() -> bool {
+    innermost(|scope| matches!(scope, Some(Scope::Check { .. }))).unwrap_or(false)
+}
+
 /// Runs `body` in a scope where descriptors end a check, and says whether one was met.
 pub(super) fn checking<R>(body: impl FnOnce() -> R) -> (R, bool) {
     let open = Open::new(Scope::Check { met: false });

@@ -12,7 +12,8 @@ const LIMIT: usize = 1000;
 
 /// How the error looks, if `value` is a `Result` and that is an `Err`.
 pub(crate) fn error_text<T: Serialize + ?Sized>(value: &T) -> Option<String> {
-    value.serialize(Root).ok()
+    // It goes nowhere: what acts when it is encoded does not act.
+    super::handles::checking(|| value.serialize(Root)).0.ok()
 }
 
 /// The walk is over: at the limit, or at a root that is no `Err`.

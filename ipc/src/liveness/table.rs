@@ -103,6 +103,11 @@ impl Table {
         (pid != 0).then_some(Holder { id, identity: Identity { pid, start }, word })
     }
 
+    /// Whether a process, which may be gone, has its slot still: nobody else has had it since.
+    pub(crate) fn is_holder(&self, id: ProcessId) -> bool {
+        self.holder(id.slot()).is_some_and(|holder| holder.id == id)
+    }
+
     /// All slots that may be taken, beginning behind `number` and going round to the one before it.
     pub(super) fn after(&self, number: u32) -> impl Iterator<Item = u32> + use<> {
         let count = u32::try_from(self.slots.len()).unwrap_or(SLOTS);

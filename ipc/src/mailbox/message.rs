@@ -6,7 +6,7 @@
 
 use super::queue::{SharedQueue, Wait};
 use crate::codec::{self, Raw, Wire};
-use crate::{Error, Result};
+use crate::{Error, Result, travel};
 use std::cell::Cell;
 
 /// Largest buffer that a thread keeps: 1 MiB.
@@ -41,9 +41,11 @@ impl SharedQueue {
             return self.put(&[&length, content], wait);
         }
         with_buffer(|buffer| {
-            codec::encode_into(value, buffer)?;
+            let ((), pins) = travel::once(|| codec::encode_into(value, buffer))?;
             codec::check_encoded::<T, T>(buffer)?;
-            self.put(&[buffer], wait)
+            self.put(&[buffer], wait)?;
+            pins.leave();
+            Ok(())
         })
     }
 

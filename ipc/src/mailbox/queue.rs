@@ -9,8 +9,8 @@
 use super::chain::Chain;
 use super::record::longest_inline;
 use super::ring::{Actor, GetError, PutError, Ring};
+use crate::arena::Handle;
 use crate::arena::cell::Kind;
-use crate::arena::handle::Handle;
 use crate::arena::segments::SegmentTable;
 use crate::atomic::{AtomicU32, Ordering};
 use crate::spin::Spin;
@@ -115,7 +115,7 @@ impl SharedQueue {
     }
 
     fn of(handle: Handle) -> Result<Self> {
-        let annexes = handle.arena().cells().annexes();
+        let annexes = handle.arena().annexes();
         let (words, ring) = (handle.words::<Words>(), annexes.ring(handle.index()));
         let (Some(words), Some(ring)) = (words, ring) else { return Err(handle.gone()) };
         let most = NonZeroU32::new(words.most.load(Ordering::Relaxed));
@@ -311,6 +311,6 @@ impl Serialize for SharedQueue {
 
 impl<'de> Deserialize<'de> for SharedQueue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::of(Handle::deserialize(Kind::Queue, deserializer)?).map_err(de::Error::custom)
+        Self::of(Handle::deserialize_as(Kind::Queue, deserializer)?).map_err(de::Error::custom)
     }
 }

@@ -1,12 +1,14 @@
 //! The life of a child after the entry: adopt, run, answer, leave.
 
+use super::Luggage;
 use super::descriptor::{ProcessKind, at_offset};
 use super::outcome::{Failure, Outcome};
 use super::parcel::{Kind, Parcel};
-use super::step::{self, Bequest, STEPS};
+use super::step::{self, STEPS};
 use crate::codec::{self, CodecError};
 use crate::gate::{self, PrivateFd};
 use crate::sys::process::exit;
+use crate::travel::Kept;
 use crate::unwind;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -34,12 +36,21 @@ struct Message<'a> {
     /// The encoded tuple of arguments.
     #[serde(borrow)]
     args: &'a serde_bytes::Bytes,
+    /// The encoded [`Kept`] handles in them. They are decoded once the steps are adopted, the shared memory among them.
+    #[serde(borrow)]
+    kept: &'a serde_bytes::Bytes,
 }
 
 /// Builds the start message in the parent.
-pub(super) fn message(entry: u64, parts: &[(Vec<u8>, usize)], args: &[u8]) -> Result<Vec<u8>, CodecError> {
+pub(super) fn message(
+    entry: u64,
+    parts: &[(Vec<u8>, usize)],
+    args: &[u8],
+    kept: &Kept,
+) -> Result<Vec<u8>, CodecError> {
     let steps = parts.iter().map(|(bytes, count)| (serde_bytes::Bytes::new(bytes), *count)).collect();
-    codec::encode(&Message { entry, steps, args: serde_bytes::Bytes::new(args) })
+    let (args, kept) = (serde_bytes::Bytes::new(args), codec::encode(kept)?);
+    codec::encode(&Message { entry, steps, args, kept: serde_bytes::Bytes::new(&kept) })
 }
 
 /// Runs what the parent says and ends the process.
@@ -53,19 +64,28 @@ pub(super) fn run_child(socket: OwnedFd) -> ! {
         take_name();
         // The arguments may borrow from these bytes for as long as the process lives: it has one message.
         let (message, handles) = adopt(Vec::leak(parcel.bytes), parcel.handles)?;
-        let run = at_offset::<ProcessKind>(message.entry)?.run();
         calling();
-        Ok(run(message.args, handles))
+        call_entry(message.entry, message.args, Luggage { handles, kept: codec::decode(message.kept)? })
     })
 }
 
 /// Runs what the parent prepared, which this process is a copy of, and ends the process.
-pub(super) fn run_copy(socket: OwnedFd, bequest: Bequest, call: impl FnOnce() -> Outcome) -> ! {
+pub(super) fn run_copy(
+    socket: OwnedFd,
+    parts: &[(Vec<u8>, usize)],
+    handles: Vec<OwnedFd>,
+    call: impl FnOnce() -> Result<Outcome>,
+) -> ! {
     live(socket, |_| {
-        step::inherit(bequest)?;
+        step::adopt(parts.iter().map(|(bytes, count)| (bytes.as_slice(), *count)), handles)?;
         calling();
-        Ok(call())
+        call()
     })
+}
+
+/// Calls the function at this offset with its encoded arguments.
+pub(super) fn call_entry(entry: u64, args: &'static [u8], luggage: Luggage) -> Result<Outcome> {
+    Ok(at_offset::<ProcessKind>(entry)?.run()(args, luggage))
 }
 
 fn calling() {
@@ -87,25 +107,28 @@ fn live(socket: OwnedFd, begin_and_call: impl FnOnce(&PrivateFd) -> Result<Outco
 }
 
 /// Tells the parent what came of it; the exit code.
-#[inline]
 fn answer(outcome: Outcome, socket: &PrivateFd) -> i32 {
     let code = if outcome.is_success() { 0 } else { FAILED };
     complain(&outcome);
-    match outcome.into_parcel().send(socket) {
+    let (parcel, pins) = outcome.into_parcel();
+    match parcel.send(socket) {
+        Ok(()) => {
+            pins.leave();
+            code
+        }
         // If the parent is gone, nobody misses the answer.
-        Ok(()) | Err(Error::Disconnected) => code,
+        Err(Error::Disconnected) => code,
         // Too many descriptors, none left for a memory file, more than a file may hold: that much can be told.
         Err(error) => {
             let failure = Outcome::Failed(Failure::BadResult(crate::error::chain(&error)));
             complain(&failure);
-            let _ = failure.into_parcel().send(socket);
+            let _ = failure.into_parcel().0.send(socket);
             FAILED
         }
     }
 }
 
 /// The parent may be gone, or never ask for the result.
-#[inline]
 fn complain(outcome: &Outcome) {
     if let Some(complaint) = outcome.complaint() {
         say(&format!("{}: {complaint}", super::identity().name));
@@ -145,7 +168,6 @@ pub(super) fn say(what: &str) {
 
 /// Ends a child: exit handlers run and buffered output is flushed, as when `main` returns.
 #[allow(clippy::disallowed_methods, reason = "the end of a child")]
-#[inline]
 pub(super) fn leave(code: i32) -> ! {
     if gate::is_copy() {
         // The standard library has all threads wait but the first that ends the process. In a copy, that one may be left

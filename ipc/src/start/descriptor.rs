@@ -8,8 +8,8 @@
 
 use crate::sys::image::{main_image, object_holding};
 use crate::{Error, Result};
-use std::os::fd::OwnedFd;
 
+use super::Luggage;
 use super::outcome::Outcome;
 
 /// A kind of descriptor: what its function takes and returns.
@@ -20,8 +20,8 @@ pub(crate) trait Kind: 'static {
     type Run: Copy;
 }
 
-/// How to call the main function of a process: its arguments, and the descriptors in them.
-pub(crate) type ProcessEntry = fn(&'static [u8], Vec<OwnedFd>) -> Outcome;
+/// How to call the main function of a process: its arguments, and what is in them.
+pub(crate) type ProcessEntry = fn(&'static [u8], Luggage) -> Outcome;
 
 /// The main function of a process.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use crate::start::outcome;
 
-    fn nothing(_: &'static [u8], _: Vec<OwnedFd>) -> Outcome {
+    fn nothing(_: &'static [u8], _: Luggage) -> Outcome {
         outcome::of_call(|| ())
     }
 

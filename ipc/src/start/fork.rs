@@ -9,11 +9,11 @@
 //! 3. finds empty epoll instances where there were any: changing the shared ones would change them in the parent;
 //! 4. reads the null device as its standard input, and waits until its parent knows it: so nothing runs that nobody knows of,
 //!    and a status is not taken by others before there is a pidfd;
-//! 5. goes on as any child: steps, function, answer. It is sent nothing, since all of it is in its memory.
+//! 5. counts from now on among those that have handles of shared objects, if its parent does;
+//! 6. goes on as any child: steps, function, answer. It is sent nothing, since all of it is in its memory.
 //!
-//! Whatever can be found out, opened or allocated before the copy is made is. In a copy, each page that is written has to be
-//! copied, and each 64 KiB of code that it runs first has to be mapped: those faults are most of what is ours in the time
-//! that a copy takes. That is why small functions on this way are `#[inline]`.
+//! Whatever can be found out or opened before the copy is made is: in a copy it costs page faults, and a first look into
+//! its new folder in /proc.
 //!
 //! It never returns into the frames of its caller, whose destructors do not run there. It leaves by `exit`: handlers
 //! that were registered in the copy run, those that came with it from the parent do not, ours excepted.
@@ -64,11 +64,11 @@ pub(super) fn process(
     let opening = |error| Error::os("open what a copy is given", error);
     let (ours, theirs) = packet_pair().map_err(opening)?;
     let (ours, theirs) = (PrivateFd::from(ours), beyond_standard_streams(theirs).map_err(opening)?);
+    let grave = Grave::dig().map_err(opening)?;
     // These are made on first use, which must not be half done by another thread now.
     unwind::install_hook();
     let _ = main_image();
     child::prepare_exit();
-    arena::share_before_fork();
     drop(passage);
     let closed = gate::close(how.allow_threads)?;
     if child::is_ending() {
@@ -76,13 +76,15 @@ pub(super) fn process(
         return Err(Error::NotSupported { method: StartMethod::Fork.name(), reason });
     }
     let epolls = known_epolls(&closed, &theirs).map_err(opening)?;
-    let grave = Grave::dig().map_err(opening)?;
     let has_name_of_thread = nix::unistd::gettid() != nix::unistd::getpid();
+    let inheritance = arena::pins_for_copy();
+    let inherited = inheritance.places();
     let mut parts = Some((closed, Legacy { grave, epolls, socket: theirs, has_name_of_thread }, life));
     let copy = || match parts.take() {
         Some((closed, legacy, life)) => {
             let socket = begin(closed, legacy, how.keeps_captured);
             await_go(&socket);
+            arena::inherit(&inherited);
             life(socket)
         }
         // A copy without a life cannot be; if it were, it would have to go.
@@ -93,6 +95,7 @@ pub(super) fn process(
     let forked = unsafe { process::fork(copy) };
     drop(parts);
     let pid = forked.map_err(|e| Error::os("fork", e))?;
+    inheritance.leave();
     let passage = gate::enter(START);
     match pidfd_open(pid) {
         Ok(pidfd) => {
@@ -112,7 +115,6 @@ pub(super) fn process(
 const GO: &[u8] = b"go";
 
 /// Waits until the parent knows this copy. Mostly it does by now, since it has less to do.
-#[inline]
 fn await_go(socket: &OwnedFd) {
     loop {
         match recv(socket.as_raw_fd(), &mut [0; GO.len()], MsgFlags::empty()) {
@@ -148,10 +150,9 @@ fn known_epolls(closed: &Closed, socket: &OwnedFd) -> io::Result<Option<Epolls>>
 }
 
 /// Makes a process of its own of the copy. Its end of the start socket.
-#[inline]
 fn begin(closed: Closed, legacy: Legacy, keeps_captured: bool) -> OwnedFd {
     let Legacy { grave, epolls, socket, has_name_of_thread } = legacy;
-    let _passage = closed.become_copy(&grave, keeps_captured);
+    closed.become_copy(&grave, keeps_captured);
     child::forget();
     call::forget();
     forkserver::forget();

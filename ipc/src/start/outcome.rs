@@ -4,6 +4,7 @@ use super::parcel::{Kind, Parcel};
 use crate::codec::show::error_text;
 use crate::codec::{self, CodecError, Wire};
 use crate::gate::PrivateFd;
+use crate::travel::{self, Pins};
 use crate::unwind::{PanicReport, catch};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ fn at(location: &Option<String>) -> String {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// An encoded result; if it is an `Err`, with a text of it for people.
-    Value { bytes: Vec<u8>, handles: Vec<OwnedFd>, error: Option<String> },
+    Value { bytes: Vec<u8>, handles: Vec<OwnedFd>, pins: Pins, error: Option<String> },
     /// No result.
     Failed(Failure),
 }
@@ -46,9 +47,9 @@ pub(crate) fn of_call<R: Wire>(body: impl FnOnce() -> R) -> Outcome {
     // Serialize, Deserialize and Drop of the result are the user's code too.
     let called = catch(|| {
         let value = body();
-        let (bytes, handles) = codec::encode_with_handles(&value)?;
+        let ((bytes, handles), pins) = travel::once(|| codec::encode_with_handles(&value))?;
         codec::check_encoded::<R, R>(&bytes)?;
-        Ok::<_, CodecError>(Outcome::Value { bytes, handles, error: error_text(&value) })
+        Ok::<_, CodecError>(Outcome::Value { bytes, handles, pins, error: error_text(&value) })
     });
     match called {
         Ok(Ok(value)) => value,
@@ -71,13 +72,14 @@ impl Outcome {
         }
     }
 
-    pub(super) fn into_parcel(self) -> Parcel {
+    /// The message to the parent, and the handles of shared objects in it.
+    pub(super) fn into_parcel(self) -> (Parcel, Pins) {
         match self {
-            Self::Value { bytes, handles, .. } => Parcel { kind: Kind::Value, bytes, handles },
+            Self::Value { bytes, handles, pins, .. } => (Parcel { kind: Kind::Value, bytes, handles }, pins),
             Self::Failed(failure) => {
                 // A failure is strings and unit variants: it encodes. If memory ran out, an empty one still says "failed".
                 let bytes = codec::encode(&failure).unwrap_or_default();
-                Parcel { kind: Kind::Failure, bytes, handles: Vec::new() }
+                (Parcel { kind: Kind::Failure, bytes, handles: Vec::new() }, Pins::default())
             }
         }
     }

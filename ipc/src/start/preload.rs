@@ -7,7 +7,7 @@
 use super::descriptor::{self, ProcessKind, at_offset};
 use super::outcome::Outcome;
 use super::target::{ProcessSite, Target, assert_target};
-use super::{StartMethod, bootstrap, forkserver};
+use super::{Luggage, StartMethod, bootstrap, forkserver};
 use crate::codec::{self, Wire};
 use crate::sys::fd::wait_readable;
 use crate::sys::process::thread_count;
@@ -108,7 +108,7 @@ fn threads_left(socket: BorrowedFd<'_>) -> Option<usize> {
 }
 
 fn call(preload: Preload) -> Result<()> {
-    let outcome = at_offset::<ProcessKind>(preload.entry)?.run()(&[], Vec::new());
+    let outcome = at_offset::<ProcessKind>(preload.entry)?.run()(&[], Luggage::default());
     // What is buffered here would be printed once more by each child.
     let _ = std::io::stdout().flush();
     let reason = match outcome {

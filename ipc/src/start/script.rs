@@ -7,7 +7,7 @@
 use super::descriptor::{self, Descriptor, ProcessEntry, ProcessKind};
 use super::outcome::{Failure, Outcome, of_call};
 use super::target::{Target, assert_target, call_encoded};
-use super::{Encoded, Recipe};
+use super::{Encoded, Luggage, Recipe};
 use crate::codec::{self, HandleFd};
 use crate::unwind::catch;
 use crate::{Error, Result};
@@ -67,8 +67,8 @@ impl<P: Serialize + Deserialize<'static>> Script<P> {
     {
         const { assert_target::<F>() };
         let entry = descriptor::offset_of(Site::<W, F, A, M>::DESCRIPTOR, type_name::<F>())?;
-        let (args, handles) = F::encode(args)?;
-        Ok(Self { recipe: Recipe::of_parts(entry, args, handles), props: PhantomData })
+        let (args, luggage) = F::encode(args)?;
+        Ok(Self { recipe: Recipe::of_parts(entry, args, luggage), props: PhantomData })
     }
 
     /// What the start of a process that plays it takes.
@@ -77,14 +77,14 @@ impl<P: Serialize + Deserialize<'static>> Script<P> {
     ///
     /// Props that cannot travel, or no descriptor left.
     pub fn encoded(&self, props: &P) -> Result<Encoded> {
-        let (entry, args, handles) = self.recipe.parts();
+        let (entry, args, handles, kept) = self.recipe.parts();
         let (args, handles) = codec::encode_with_handles(&(props, args, handles))?;
-        Ok(Encoded { entry, args, handles })
+        Ok(Encoded { entry, args, luggage: Luggage { handles, kept: kept.clone() } })
     }
 }
 
 /// The trampoline.
-fn run<W, F, A, M>(bytes: &'static [u8], handles: Vec<OwnedFd>) -> Outcome
+fn run<W, F, A, M>(bytes: &'static [u8], luggage: Luggage) -> Outcome
 where
     W: Role<F::Output>,
     F: Target<A, M>,
@@ -92,10 +92,11 @@ where
     type Message<P> = (P, &'static Bytes, Vec<HandleFd>);
     // Making the value, and all that is done with it, is the user's code too.
     let played = catch(|| {
+        let Luggage { handles, kept } = luggage;
         let (props, args, handles) = codec::decode_with_handles::<Message<W::Props>>(bytes, handles)
             .map_err(|error| Failure::NotCalled(Error::from(error).to_string()))?;
         let handles = handles.into_iter().map(OwnedFd::from).collect();
-        W::play(props, || call_encoded::<F, A, M>(args, handles))
+        W::play(props, || call_encoded::<F, A, M>(args, Luggage { handles, kept }))
     });
     match played {
         Ok(Ok(())) => of_call(|| ()),

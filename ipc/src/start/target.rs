@@ -9,14 +9,15 @@
 
 #![allow(unsafe_code)]
 
+use super::Luggage;
 use super::descriptor::{Descriptor, ProcessEntry, ProcessKind};
 use super::outcome::{self, Failure, Outcome};
 use crate::codec::{self, CodecError, Wire};
+use crate::travel;
 use crate::unwind::catch;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 /// Marker: the argument crosses by value.
@@ -121,10 +122,10 @@ pub trait Target<A, M>: Copy + 'static {
     #[doc(hidden)]
     fn call(&self, owned: Self::Owned) -> Self::Output;
 
-    /// Turns the arguments into bytes and descriptors, and checks once per type that they can be read again.
+    /// Turns the arguments into bytes and what goes with them, and checks once per type that they can be read again.
     #[doc(hidden)]
     #[allow(clippy::missing_errors_doc)]
-    fn encode(args: &A) -> Result<(Vec<u8>, Vec<OwnedFd>), CodecError>;
+    fn encode(args: &A) -> Result<(Vec<u8>, Luggage), CodecError>;
 
     /// Appends the arguments as bytes alone; a descriptor among them is an error.
     #[doc(hidden)]
@@ -149,10 +150,10 @@ macro_rules! target {
                 self($(<$arg as Arg<$marker>>::lend(&mut $slot)),*)
             }
 
-            fn encode(args: &($($arg,)*)) -> Result<(Vec<u8>, Vec<OwnedFd>), CodecError> {
-                let encoded = codec::encode_with_handles(args)?;
-                codec::check_encoded::<($($arg,)*), Self::Owned>(&encoded.0)?;
-                Ok(encoded)
+            fn encode(args: &($($arg,)*)) -> Result<(Vec<u8>, Luggage), CodecError> {
+                let ((bytes, handles), kept) = travel::often(|| codec::encode_with_handles(args))?;
+                codec::check_encoded::<($($arg,)*), Self::Owned>(&bytes)?;
+                Ok((bytes, Luggage { handles, kept }))
             }
 
             fn append(args: &($($arg,)*), out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -223,31 +224,35 @@ where
 }
 
 /// The trampoline: decodes the arguments, calls the function, encodes its result.
-fn run<F, A, M>(args: &'static [u8], handles: Vec<OwnedFd>) -> Outcome
+fn run<F, A, M>(args: &'static [u8], luggage: Luggage) -> Outcome
 where
     F: Target<A, M, Output: Wire>,
 {
-    match decode_args::<F, A, M>(args, handles) {
+    match decode_args::<F, A, M>(args, luggage) {
         Ok(owned) => outcome::of_call(|| conjure::<F>().call(owned)),
         Err(failure) => Outcome::Failed(failure),
     }
 }
 
-fn decode_args<F, A, M>(args: &'static [u8], handles: Vec<OwnedFd>) -> Result<F::Owned, Failure>
+fn decode_args<F, A, M>(args: &'static [u8], luggage: Luggage) -> Result<F::Owned, Failure>
 where
     F: Target<A, M>,
 {
+    let Luggage { handles, kept } = luggage;
     // Deserialize is the user's code too.
-    match catch(|| codec::decode_with_handles::<F::Owned>(args, handles)) {
+    let decoded = catch(|| codec::decode_with_handles::<F::Owned>(args, handles));
+    // What is in the arguments has references of its own by now.
+    drop(kept);
+    match decoded {
         Ok(owned) => owned.map_err(|error| Failure::BadArguments(error.to_string())),
         Err(report) => Err(Failure::Panicked(report)),
     }
 }
 
 /// Calls `F` with arguments that [`Target::encode`] encoded. A panic of the function passes through.
-pub(super) fn call_encoded<F, A, M>(args: &'static [u8], handles: Vec<OwnedFd>) -> Result<F::Output, Failure>
+pub(super) fn call_encoded<F, A, M>(args: &'static [u8], luggage: Luggage) -> Result<F::Output, Failure>
 where
     F: Target<A, M>,
 {
-    decode_args::<F, A, M>(args, handles).map(|owned| conjure::<F>().call(owned))
+    decode_args::<F, A, M>(args, luggage).map(|owned| conjure::<F>().call(owned))
 }

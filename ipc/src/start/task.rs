@@ -10,6 +10,7 @@ use super::descriptor::{Descriptor, Kind, at_offset, offset_of};
 use super::outcome::Failure;
 use super::target::{Slot, TaskArg, TaskTarget, assert_target, conjure};
 use crate::codec::{self, CodecError, Wire};
+use crate::travel::{self, Pins};
 use crate::unwind::{PanicReport, catch};
 use crate::{Error, Result};
 use std::cell::Cell;
@@ -148,9 +149,10 @@ fn run_chunk<R, C>(
                 step.set(Step::Call);
                 let value = call();
                 step.set(Step::Encode);
-                reply.write(&value).map_err(|error| Failure::BadResult(error.to_string()))?;
+                let pins = reply.write(&value).map_err(|error| Failure::BadResult(error.to_string()))?;
                 drop(value);
                 reply.keep();
+                pins.leave();
             }
             Ok(())
         });
@@ -215,25 +217,25 @@ impl<'a> Reply<'a> {
 
     /// Writes a result. It counts once it is [kept](Self::keep).
     #[inline]
-    fn write<R: Wire>(&mut self, value: &R) -> Result<(), CodecError> {
+    fn write<R: Wire>(&mut self, value: &R) -> Result<Pins, CodecError> {
         if self.is_checked && self.tail.is_none() {
-            codec::encode_wire(value, self.out)
+            travel::once(|| codec::encode_wire(value, self.out)).map(|((), pins)| pins)
         } else {
             self.write_and_check(value)
         }
     }
 
     #[inline(never)]
-    fn write_and_check<R: Wire>(&mut self, value: &R) -> Result<(), CodecError> {
+    fn write_and_check<R: Wire>(&mut self, value: &R) -> Result<Pins, CodecError> {
         if self.tail.is_some() {
             // The mark of `Ok` in a `Result`.
             codec::encode_into(&0_u32, self.out)?;
         }
         let at = self.out.len();
-        codec::encode_wire(value, self.out)?;
+        let ((), pins) = travel::once(|| codec::encode_wire(value, self.out))?;
         codec::check_encoded::<R, R>(&self.out[at..])?;
         self.is_checked = true;
-        Ok(())
+        Ok(pins)
     }
 
     #[inline]

@@ -2,8 +2,8 @@
 
 use super::Futex;
 use super::lock::{Acquired, Lock, NotHeld};
+use crate::arena::Handle;
 use crate::arena::cell::Kind;
-use crate::arena::handle::Handle;
 use crate::liveness::ProcessId;
 use crate::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -117,6 +117,6 @@ impl Serialize for SharedLock {
 
 impl<'de> Deserialize<'de> for SharedLock {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::of(Handle::deserialize(Kind::Lock, deserializer)?).map_err(de::Error::custom)
+        Self::of(Handle::deserialize_as(Kind::Lock, deserializer)?).map_err(de::Error::custom)
     }
 }
