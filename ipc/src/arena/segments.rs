@@ -29,9 +29,15 @@ const PAGE: u32 = 4 << 10;
 /// How many entries are looked at before a new segment is used, as for cells.
 const LOOKS: u32 = 64;
 
-/// After how many segments that became free it is looked how many of those have memory, and how many may keep it: 32 MiB.
-const ROUND: u32 = 64;
-const MOST_WARM: usize = 128;
+/// How many segments may become free before free ones are looked through, and how many of them then keep their memory: when there
+/// is nothing else to do (32 MiB), and in any case (256 MiB).
+const IDLE: Mark = Mark { freed: 64, warm: 128 };
+const BUSY: Mark = Mark { freed: 1024, warm: 1024 };
+
+struct Mark {
+    freed: u32,
+    warm: usize,
+}
 
 /// Words that all segments have in common.
 #[repr(C)]
@@ -91,26 +97,38 @@ impl SegmentTable {
         used.count() as u64 * SIZE as u64
     }
 
-    /// Gives the memory of free segments back, if many have some: to be called now and then by who makes segments free.
+    /// Gives the memory of free segments back, if very many have some: to be called by who makes segments free.
     #[inline]
     pub(crate) fn trim(&self, own: ProcessId) {
-        if self.header.freed.load(Ordering::Relaxed) >= ROUND {
-            self.give_memory_back(own);
+        if self.header.freed.load(Ordering::Relaxed) >= BUSY.freed {
+            self.give_memory_back(own, BUSY.warm, || true);
+            // The rest is for somebody who has nothing else to do.
+            self.header.freed.store(IDLE.freed, Ordering::Relaxed);
         }
     }
 
-    /// Of the free segments with memory, those of the lowest numbers keep it.
+    /// As [`trim`](Self::trim), if many have some: to be called by who has nothing else to do as long as `is_idle`.
+    #[inline]
+    pub(crate) fn trim_while(&self, own: ProcessId, is_idle: impl Fn() -> bool) {
+        if self.header.freed.load(Ordering::Relaxed) >= IDLE.freed
+            && self.give_memory_back(own, IDLE.warm, is_idle)
+        {
+            self.header.freed.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Of the free segments with memory, those of the lowest numbers keep it. Whether `go_on` allowed to look at all.
     #[cold]
-    fn give_memory_back(&self, own: ProcessId) {
-        self.header.freed.store(0, Ordering::Relaxed);
+    fn give_memory_back(&self, own: ProcessId, kept: usize, go_on: impl Fn() -> bool) -> bool {
         let is_warm = |entry: &Entry| entry.backed.load(Ordering::Relaxed) > 0;
         let warm = self.all().filter_map(|segment| {
             let state = look(self, segment).filter(|state| state.is_free())?;
             self.entry(segment).filter(|entry| is_warm(entry)).map(|_| Owned { segment, state })
         });
-        for free in warm.skip(MOST_WARM) {
+        warm.skip(kept).all(|free| {
             self.empty(free, own);
-        }
+            go_on()
+        })
     }
 
     /// FREE -> ours -> FREE without memory. Killed in between, we leave what a sweep frees.

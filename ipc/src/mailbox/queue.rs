@@ -13,7 +13,7 @@ use crate::arena::Handle;
 use crate::arena::cell::Kind;
 use crate::arena::segments::SegmentTable;
 use crate::atomic::{AtomicU32, Ordering};
-use crate::spin::Spin;
+use crate::spin::{self, Spin};
 use crate::sync::eventcount::EventCount;
 use crate::sync::{ALL, Futex};
 use crate::{Error, Result};
@@ -30,6 +30,13 @@ pub const MOST_MESSAGES: u32 = super::segment::MOST_MESSAGES;
 /// How long the lock of a queue is waited for by somebody who does not wait for messages. It is held for a copy; only a process
 /// that was stopped holds it for longer.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many bytes of messages may lie there before whoever puts lets those catch up who get: what fits into caches, and takes
+/// no memory that was not used before.
+const AHEAD: usize = 2 << 20;
+
+/// With less there, it is looked again after so many bytes: the line of the consumers is theirs.
+const UNSEEN: u32 = 256 << 10;
 
 /// What a queue has in its cell.
 #[repr(C)]
@@ -98,6 +105,10 @@ struct Local {
     /// What getters and putters have learned about their waits.
     getting: Mutex<Spin>,
     putting: Mutex<Spin>,
+    /// How many bytes may be put before it is looked how many lie there; and how many messages had been taken out when this
+    /// process last let others catch up.
+    unseen: AtomicU32,
+    taken: AtomicU32,
 }
 
 impl SharedQueue {
@@ -153,6 +164,7 @@ impl SharedQueue {
         match done {
             Some(Ok(())) => {
                 self.words.items.notify(&Futex, 1);
+                self.let_catch_up(length);
                 Ok(())
             }
             Some(Err(error)) => {
@@ -161,6 +173,33 @@ impl SharedQueue {
                 Err(error)
             }
             None => Err(Error::Full),
+        }
+    }
+
+    /// Far ahead of others who are getting right now, this gives them at most 10 us: so the messages stay in the caches. It is no
+    /// waiting: if nobody has got anything since the last time, there is nobody to let catch up.
+    #[inline]
+    fn let_catch_up(&self, length: usize) {
+        let size = length.saturating_add(8);
+        let unseen = self.local.unseen.load(Ordering::Relaxed) as usize;
+        if let Some(left) = unseen.checked_sub(size) {
+            self.local.unseen.store(left as u32, Ordering::Relaxed);
+        } else if self.len() > AHEAD / size {
+            self.pause(AHEAD / size);
+        } else {
+            self.local.unseen.store(UNSEEN, Ordering::Relaxed);
+        }
+    }
+
+    #[cold]
+    fn pause(&self, enough: usize) {
+        let taken = self.ring.taken();
+        if self.local.taken.swap(taken, Ordering::Relaxed) == taken {
+            return;
+        }
+        let until = Instant::now() + spin::LIMIT;
+        while self.len() > enough && Instant::now() < until {
+            std::thread::yield_now();
         }
     }
 
@@ -174,7 +213,10 @@ impl SharedQueue {
     pub fn take(&self, start: &mut [u8], out: &mut Vec<u8>, wait: Wait) -> Result<usize> {
         let actor = self.actor(wait)?;
         let get = || match self.ring.get(&actor, start, out) {
-            Err(GetError::Empty) => self.assert_open().err().map(Err),
+            Err(GetError::Empty) => {
+                self.segments.trim_while(actor.own, || self.is_empty());
+                self.assert_open().err().map(Err)
+            }
             done => Some(done.map_err(|error| self.get_error(error, wait))),
         };
         let is_possible = || self.ring.len() > 0 || self.is_closed();

@@ -108,6 +108,11 @@ impl Ring {
         (positions, [&producers.taking, &consumers.giving, &producers.sending, &consumers.lending])
     }
 
+    /// How many messages were taken out, modulo 2^24.
+    pub(crate) fn taken(&self) -> u32 {
+        Cursor::from_word(self.consumers.head.load(Ordering::Relaxed)).count
+    }
+
     /// Both locks, for sweeps.
     pub(crate) fn locks(&self) -> [&Lock; 2] {
         [&self.producers.lock, &self.consumers.lock]

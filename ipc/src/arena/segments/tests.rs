@@ -95,20 +95,31 @@ fn memory_is_taken_before_it_is_used_and_little_by_little() {
     assert_eq!(table.back(Segment::new(10_000).unwrap(), 1), Err(NoSpace));
 }
 
-#[test]
-fn the_memory_of_many_free_segments_is_given_back() {
-    let (table, file) = table(256 << 20, 1000);
-    let taken: Vec<_> = (0..600).map(|_| table.take(1).unwrap()).collect();
-    taken.iter().for_each(|segment| table.back(*segment, ROOM).unwrap());
-    for segment in &taken[..590] {
+/// Frees many of those that were taken, and says how many have memory then.
+fn warm_after(trim: impl Fn(&SegmentTable)) -> u64 {
+    let (table, file) = table(2 << 30, 6000);
+    let taken: Vec<_> = (0..4000).map(|_| table.take(1).unwrap()).collect();
+    // A page of each.
+    taken.iter().for_each(|segment| table.back(*segment, 1).unwrap());
+    let before = memory_taken(file.as_fd()).unwrap() / u64::from(PAGE) - 4000;
+    for segment in &taken[..3990] {
         table.free(*segment);
-        table.trim(own());
+        trim(&table);
     }
-    let left = memory_taken(file.as_fd()).unwrap() / SIZE as u64;
-    let most = MOST_WARM as u64 + u64::from(ROUND) + 10;
-    assert!((10 + MOST_WARM as u64..=most).contains(&left), "{left} of 600 segments have memory");
+    let left = memory_taken(file.as_fd()).unwrap() / u64::from(PAGE) - before;
     // What was given back is as good as new.
-    let again: Vec<_> = (0..590).map(|_| table.take(2).unwrap()).collect();
+    let again: Vec<_> = (0..3990).map(|_| table.take(2).unwrap()).collect();
     again.iter().for_each(|segment| table.back(*segment, ROOM).unwrap());
-    assert_eq!(table.used(), 600);
+    assert_eq!(table.used(), 4000);
+    left
+}
+
+#[test]
+fn the_memory_of_free_segments_is_given_back() {
+    let left = warm_after(|table| table.trim(own()));
+    assert!((1024..=2058).contains(&left), "{left} of 4000 have memory");
+    let left = warm_after(|table| table.trim_while(own(), || true));
+    assert!((128..=202).contains(&left), "{left} of 4000 have memory");
+    let left = warm_after(|table| table.trim_while(own(), || false));
+    assert!((128..=400).contains(&left), "one at a time: {left} of 4000 have memory");
 }
