@@ -112,14 +112,12 @@ enum State {
 }
 
 impl Child {
-    /// Enters a process that has just been started into the table of children. The caller is inside the gate.
+    /// Enters a process that has just been started into the table of children. The caller is inside the gate, and has
+    /// [`reap`]ed.
     pub(crate) fn register(pid: i32, pidfd: OwnedFd, about: About, kept: Vec<PrivateFd>) -> Arc<Self> {
         let state = Mutex::new(State::Running { _kept: kept });
-        let child = Arc::new(Self { pid, pidfd, creator: std::process::id(), about, state });
-        let mut table = table();
-        table.forget_unless_ours();
-        table.reap();
-        table.children.push(Arc::clone(&child));
+        let child = Arc::new(Self { pid, pidfd, creator: own_pid(), about, state });
+        table().push(Arc::clone(&child));
         child
     }
 
@@ -230,7 +228,7 @@ impl Child {
     }
 
     fn assert_ours(&self) -> Result<()> {
-        if self.creator == std::process::id() {
+        if self.creator == own_pid() {
             return Ok(());
         }
         Err(Error::ForeignChild { name: self.about.name.clone(), creator: self.creator })
@@ -246,22 +244,36 @@ impl From<Ended> for ExitStatus {
     }
 }
 
-/// The children of this process that are not known to have ended.
-struct Table {
-    /// Who filled it: after a fork the copy has no children.
-    owner: u32,
-    children: Vec<Arc<Child>>,
+/// std's [`id`](std::process::id), without a look at a page of code that a copy may not have touched yet.
+fn own_pid() -> u32 {
+    nix::unistd::getpid().as_raw().unsigned_abs()
 }
 
 /// What a look into the table is to a fork that waits for it.
 const TABLE_IN_USE: &str = "the table of children";
 
-static TABLE: Mutex<Table> = Mutex::new(Table { owner: 0, children: Vec::new() });
+/// The children of this process that are not known to have ended.
+static TABLE: Mutex<Vec<Arc<Child>>> = Mutex::new(Vec::new());
 
-/// Locks the table. The caller is inside the gate.
-fn table() -> MutexGuard<'static, Table> {
+/// Which process they are the children of; 0 before the first child, also in a new copy. Written under the lock of the table.
+/// Relaxed: who reads it without wants to know about itself.
+static OWNER: AtomicU32 = AtomicU32::new(0);
+
+/// Locks the table, which is that of this process from here on. The caller is inside the gate.
+fn table() -> MutexGuard<'static, Vec<Arc<Child>>> {
     prepare_exit();
-    lock(&TABLE)
+    let mut table = lock(&TABLE);
+    let own = own_pid();
+    if OWNER.swap(own, Ordering::Relaxed) != own {
+        // Those of the process that this one is a copy of, if somebody else's fork made it.
+        table.clear();
+    }
+    table
+}
+
+/// Takes the status of children that have ended. Each start begins with it; the caller is inside the gate.
+pub(crate) fn reap() {
+    table().retain(|child| !matches!(child.try_wait(), Ok(Some(_))));
 }
 
 /// Has [`end_children`] run at the end of this process, and of its copies.
@@ -273,10 +285,11 @@ pub(crate) fn prepare_exit() {
     });
 }
 
-/// In a copy of this process: the children are its parent's.
+/// In a copy of this process: the children are its parent's. The caller is inside the gate.
+#[inline]
 pub(crate) fn forget() {
-    let _passage = gate::enter(TABLE_IN_USE);
-    table().forget_unless_ours();
+    lock(&TABLE).clear();
+    OWNER.store(0, Ordering::Relaxed);
 }
 
 /// Values behind our locks stay valid between any two statements, so a panic elsewhere does not spoil them.
@@ -284,27 +297,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Table {
-    fn forget_unless_ours(&mut self) {
-        let own = std::process::id();
-        if self.owner != own {
-            self.owner = own;
-            self.children.clear();
-        }
-    }
-
-    fn reap(&mut self) {
-        self.children.retain(|child| !matches!(child.try_wait(), Ok(Some(_))));
-    }
-}
-
 /// The children that are alive now, helpers included; those that have ended are reaped.
 fn live_children() -> Vec<Arc<Child>> {
     let _passage = gate::enter(TABLE_IN_USE);
-    let mut table = table();
-    table.forget_unless_ours();
-    table.reap();
-    table.children.clone()
+    reap();
+    table().clone()
 }
 
 /// The children that the program started and that are alive now; those that have ended are reaped.
@@ -318,7 +315,7 @@ pub fn active_children() -> Vec<Arc<Child>> {
 /// Whether `pid` is a child in the table.
 pub(crate) fn is_known(pid: i32) -> bool {
     let _passage = gate::enter(TABLE_IN_USE);
-    lock(&TABLE).children.iter().any(|child| child.pid == pid)
+    lock(&TABLE).iter().any(|child| child.pid == pid)
 }
 
 /// The process whose end has begun. Relaxed: who forks looks at it inside the gate, and a look that comes too early costs
@@ -327,18 +324,15 @@ static ENDING: AtomicU32 = AtomicU32::new(0);
 
 /// Whether the exit handlers of this process run.
 pub(crate) fn is_ending() -> bool {
-    ENDING.load(Ordering::Relaxed) == std::process::id()
+    ENDING.load(Ordering::Relaxed) == own_pid()
 }
 
 /// Runs at the end of the process: terminates daemons, then joins the others.
 pub(crate) extern "C" fn end_children() {
-    ENDING.store(std::process::id(), Ordering::Relaxed);
-    // A copy shares the handler but has no children of its own.
-    let is_ours = {
-        let _passage = gate::enter(TABLE_IN_USE);
-        lock(&TABLE).owner == std::process::id()
-    };
-    if !is_ours {
+    let own = own_pid();
+    ENDING.store(own, Ordering::Relaxed);
+    // A copy shares the handler, but need not have children of its own.
+    if OWNER.load(Ordering::Relaxed) != own {
         return;
     }
     let (daemons, others): (Vec<_>, Vec<_>) =

@@ -155,7 +155,8 @@ fn come_in(what: &'static str) {
 /// Counts somebody out.
 fn go_out(what: &'static str) {
     let mut state = lock();
-    if let Some(at) = state.inside.iter().position(|&inside| inside == what) {
+    // By address: it is the text that came in, and a copy need not look at it.
+    if let Some(at) = state.inside.iter().position(|&inside| std::ptr::eq(inside, what)) {
         state.inside.swap_remove(at);
     }
     if state.forks > 0 {
@@ -336,17 +337,24 @@ impl Closed {
         self.is_alone
     }
 
-    /// In the copy: this process begins. What was the parent's alone is dead, and nobody is inside.
-    pub(crate) fn become_copy(self, grave: &Grave, keeps_captured: bool) {
+    /// In the copy: this process begins. What was the parent's alone is dead, and nobody is inside but the caller.
+    ///
+    /// Each page that is written here is copied: nothing is allocated, and the passage is not counted, since there is no
+    /// other thread.
+    #[inline]
+    pub(crate) fn become_copy(self, grave: &Grave, keeps_captured: bool) -> Passage {
         let Self { mut state, stdio, is_alone: _ } = self;
         EPOCH.fetch_add(1, Ordering::Relaxed);
         state.inside.clear();
         state.threads.clear();
         state.forks = 0;
         state.registry.bury(grave, keeps_captured);
-        let hooks = state.hooks.clone();
+        let hooks = std::mem::take(&mut state.hooks);
         drop((state, stdio));
+        let passage = Passage::on_this_thread("the beginning of a copy");
         hooks.iter().for_each(|hook| (hook.forget)());
+        lock().hooks = hooks;
+        passage
     }
 }
 

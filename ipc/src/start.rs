@@ -52,16 +52,16 @@ pub use script::{Role, Script};
 pub use spawn::set_executable;
 pub use task::{TaskEntry, TaskId, item_task, read_reply, refuse, task_of, tuple_task};
 
-use crate::child::{About, Child};
+use crate::child::{self, About, Child};
 use crate::codec::Wire;
 use crate::gate::{self, PrivateFd};
 use crate::travel::{self, Kept};
 use crate::{Error, Result};
+use descriptor::ProcessKind;
 use parcel::{Kind, Parcel};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use step::Prepared;
 use target::Target;
 
 /// How long a start waits for processes to leave that were made and cannot be used.
@@ -154,7 +154,8 @@ pub fn start_encoded(call: Encoded, plan: &Plan) -> Result<Started> {
     match plan.method.unwrap_or_else(method::default) {
         StartMethod::Fork => {
             let Encoded { entry, args, luggage } = call;
-            start_copy(plan, false, || bootstrap::call_entry(entry, Vec::leak(args), luggage))
+            let run = descriptor::at_offset::<ProcessKind>(entry)?.run();
+            start_copy(plan, false, || run(Vec::leak(args), luggage))
         }
         method => start_program(call, plan, method),
     }
@@ -170,7 +171,7 @@ where
     F: FnOnce() -> R,
     R: Wire,
 {
-    start_copy(plan, true, || Ok(outcome::of_call(closure)))
+    start_copy(plan, true, || outcome::of_call(closure))
 }
 
 /// Enters a process that has been made, by pid and pidfd, into the table of children; once.
@@ -179,25 +180,22 @@ type Enter<'a> = dyn FnMut(i32, OwnedFd) -> Arc<Child> + 'a;
 /// What a start is to a fork that waits for it.
 const START: &str = "the start of a process";
 
-/// Has a child entered, with what is kept for it as long as it lives.
+/// Has a child entered, with what is kept for it as long as it lives; called once.
 fn entering(plan: &Plan, mut kept: Vec<PrivateFd>) -> impl FnMut(i32, OwnedFd) -> Arc<Child> {
-    let Identity { name, daemon, .. } = plan.identity.clone();
+    let (mut name, daemon) = (plan.identity.name.clone(), plan.identity.daemon);
     move |pid, pidfd| {
-        let about = About { name: name.clone(), daemon, is_helper: false };
+        let about = About { name: std::mem::take(&mut name), daemon, is_helper: false };
         Child::register(pid, pidfd, about, std::mem::take(&mut kept))
     }
 }
 
 /// Prepares, makes a copy of this process, which adopts what was prepared and makes this call.
-fn start_copy(
-    plan: &Plan,
-    keeps_captured: bool,
-    call: impl FnOnce() -> Result<outcome::Outcome>,
-) -> Result<Started> {
+fn start_copy(plan: &Plan, keeps_captured: bool, call: impl FnOnce() -> outcome::Outcome) -> Result<Started> {
     let passage = gate::enter(START);
-    let Prepared { parts, handles, kept } = step::prepare(plan)?;
+    child::reap();
+    let (bequest, kept) = step::bequeath(plan)?;
     let how = fork::How { allow_threads: plan.allow_threads, keeps_captured };
-    let life = |socket| bootstrap::run_copy(socket, &parts, handles, call);
+    let life = |socket| bootstrap::run_copy(socket, bequest, call);
     let (made, _passage) = fork::process(passage, &mut entering(plan, kept), how, life)?;
     Ok(Started { child: made.child, reply: Reply::new(made.socket), helper: made.helper })
 }
@@ -205,6 +203,7 @@ fn start_copy(
 /// Prepares, makes a process that begins anew, sends it the start message.
 fn start_program(call: Encoded, plan: &Plan, method: StartMethod) -> Result<Started> {
     let _passage = gate::enter(START);
+    child::reap();
     let prepared = step::prepare(plan)?;
     let Luggage { mut handles, kept } = call.luggage;
     let message = || bootstrap::message(call.entry, &prepared.parts, &call.args, &kept);

@@ -1,8 +1,6 @@
 //! A lock, whose holders, releasers and waiters are killed at every point.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use procession::prelude::*;
@@ -10,11 +8,9 @@ use procession_ipc::{Usage, usage};
 use serde::{Deserialize, Serialize};
 
 use crate::points::{Scene, kill_everywhere};
+use crate::sleeper::{PATIENCE, Sleeper, WhenAsleep, whenever_told};
 use crate::support::{Options, amount, eventually, isolated_with};
-use crate::trace::{between_marks, sleeps};
-
-/// For what should have come long ago: what is stuck becomes a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::trace::between_marks;
 
 fn options() -> Options {
     let minutes = amount(3, 60);
@@ -42,55 +38,23 @@ fn act(act: Act, lock: Lock, line: Connection) {
     }
 }
 
-/// Acquires and releases, each time that it is told to, and tells what it found.
+/// Another process, which waits for the lock, and gives it back. Whether it was told that the holder before it had ended.
 fn wait(lock: Lock, line: Connection) {
-    while line.recv::<()>().is_ok() {
-        let was_abandoned = lock.acquire().unwrap().was_abandoned();
-        line.send(&was_abandoned).unwrap();
-    }
-}
-
-/// Another process, which waits for the lock when it is told to.
-struct Waiter {
-    process: Process<()>,
-    line: Connection,
-}
-
-impl Waiter {
-    fn start(lock: &Lock) -> Self {
-        let (line, there) = pipe().unwrap();
-        let process = Process::spawn(wait, (lock.clone(), there)).unwrap();
-        let this = Self { process, line };
-        this.line.send(&()).unwrap();
-        assert!(!this.found_abandoned());
-        this
-    }
-
-    /// Falls asleep in front of the lock, which is held.
-    fn fall_asleep(&self) {
-        self.line.send(&()).unwrap();
-        eventually("the waiter sleeps", || sleeps(self.process.pid().cast_signed()));
-    }
-
-    /// It has got the lock, and given it back. Whether it was told that the holder before it had ended.
-    fn found_abandoned(&self) -> bool {
-        assert!(self.line.poll_timeout(PATIENCE).unwrap(), "the waiter is stuck");
-        self.line.recv().unwrap()
-    }
+    whenever_told(&line, || lock.acquire().unwrap().was_abandoned());
 }
 
 /// Who uses a lock, and what is in use while nothing happens.
 struct Users {
     lock: Lock,
-    waiter: Option<Waiter>,
+    waiter: Arc<Sleeper>,
     usage: Usage,
 }
 
 impl Users {
     fn new() -> Self {
         let lock = Lock::new().unwrap();
-        let waiter = Some(Waiter::start(&lock));
-        Self { lock, waiter, usage: usage().unwrap() }
+        let (waiter, _): (_, bool) = Sleeper::start(wait, |line| (lock.clone(), line));
+        Self { lock, waiter: Arc::new(waiter), usage: usage().unwrap() }
     }
 
     fn start(&self, what: Act) -> (Process<()>, Connection) {
@@ -133,11 +97,11 @@ impl Scene for Released {
     }
 
     fn prepared(&mut self, _pid: i32) {
-        self.0.waiter.as_ref().unwrap().fall_asleep();
+        self.0.waiter.fall_asleep();
     }
 
     fn check(&mut self, is_done: bool) {
-        let was_abandoned = self.0.waiter.as_ref().unwrap().found_abandoned();
+        let was_abandoned: bool = self.0.waiter.woken();
         assert!(!(is_done && was_abandoned));
         assert!(!self.0.assert_usable());
     }
@@ -146,29 +110,8 @@ impl Scene for Released {
 /// The one that is killed sleeps in front of the lock and is woken first; another one sleeps behind it.
 struct Awaited {
     users: Users,
-    /// Lets the first one fall asleep, then the other one, and releases the lock.
-    release: Option<Release>,
-}
-
-/// A thread, since the tracer sleeps when the process that it traces does.
-struct Release {
-    thread: JoinHandle<Waiter>,
-    /// The process has been killed without having slept.
-    is_over: Arc<AtomicBool>,
-}
-
-impl Release {
-    fn start(lock: Lock, waiter: Waiter, pid: i32) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let over = is_over.clone();
-        let thread = thread::spawn(move || {
-            eventually("it sleeps, or is killed", || sleeps(pid) || over.load(Ordering::Relaxed));
-            waiter.fall_asleep();
-            lock.release().unwrap();
-            waiter
-        });
-        Self { thread, is_over }
-    }
+    /// Has the other one fall asleep too, and releases the lock.
+    release: Option<WhenAsleep<()>>,
 }
 
 impl Scene for Awaited {
@@ -178,17 +121,18 @@ impl Scene for Awaited {
     }
 
     fn prepared(&mut self, pid: i32) {
-        let waiter = self.users.waiter.take().unwrap();
-        self.release = Some(Release::start(self.users.lock.clone(), waiter, pid));
+        let (waiter, lock) = (self.users.waiter.clone(), self.users.lock.clone());
+        let release = move || {
+            waiter.fall_asleep();
+            lock.release().unwrap();
+        };
+        self.release = Some(WhenAsleep::start(pid, release));
     }
 
     fn check(&mut self, is_done: bool) {
-        let release = self.release.take().unwrap();
-        release.is_over.store(true, Ordering::Relaxed);
-        let waiter = release.thread.join().unwrap();
-        let was_abandoned = waiter.found_abandoned();
+        self.release.take().unwrap().finish();
+        let was_abandoned: bool = self.users.waiter.woken();
         assert!(!(is_done && was_abandoned));
-        self.users.waiter = Some(waiter);
         assert!(!self.users.assert_usable());
     }
 }

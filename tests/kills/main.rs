@@ -3,7 +3,8 @@
 //! - [`points`]: one act of a process is stepped through by ptrace(2), killed after each step or each change of shared
 //!   memory, and looked at by the survivors;
 //! - [`trace`], [`shared`]: the stepping, and what others can see of it;
-//! - [`lock`]: what is killed there, and what the survivors must find.
+//! - [`sleeper`]: others, who sleep meanwhile and have to wake;
+//! - [`lock`], [`queue`]: what is killed there, and what the survivors must find.
 //!
 //! A binary of its own, since it is built twice: the feature `sabotage` leaves a step of a journal out, and then these checks
 //! must report something.
@@ -26,6 +27,8 @@ use it::support;
 
 mod points;
 mod shared;
+mod sleeper;
 mod trace;
 
 mod lock;
+mod queue;

@@ -1,7 +1,7 @@
 //! Killing a process at every point of one act.
 //!
-//! What a death leaves to others is what shared memory says at that moment. So the short form kills after each *change* of
-//! it, which is every state that others can find, and at some steps in between. The long form kills after each *instruction*;
+//! What a death leaves to others is what the words of shared memory say at that moment. So the short form kills after each
+//! *change* of them, which is every state that others can find, and at some steps in between. The long form kills after each *instruction*;
 //! where an act has very many, as one that spins has, after every second, third, ...
 
 use procession::{Connection, Process};
@@ -11,13 +11,18 @@ use crate::support::{Chance, amount};
 use crate::trace::{Stepped, Traced};
 
 /// Kills at steps in between, in the short form.
-const SHORT: u64 = 8;
+const SHORT: u64 = 4;
 
 /// Most kills of one act in the long form.
 const LONG: u64 = 4000;
 
 /// An act, and what the survivors must find.
 pub trait Scene {
+    /// Where the words end that say what others see; the bytes of messages lie behind them.
+    fn words(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Starts the process that will act, with the other end of its line; it runs `between_marks`.
     fn start(&mut self) -> (Process<()>, Connection);
 
@@ -56,7 +61,7 @@ pub fn kill_everywhere(name: &str, scene: &mut impl Scene) {
 fn run(scene: &mut impl Scene, until: Option<Point>) -> Option<(u64, u64)> {
     let (process, line) = scene.start();
     let traced = Traced::new(process, &line, |pid| scene.prepared(pid))?;
-    let mut shared = (!matches!(until, Some(Point::Step(_)))).then(Shared::open);
+    let mut shared = (!matches!(until, Some(Point::Step(_)))).then(|| Shared::up_to(scene.words()));
     let (mut steps, mut changes) = (0, 0);
     let is_reached = |steps, changes| match until {
         Some(Point::Step(step)) => steps == step,

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use nix::unistd::{Whence, lseek};
 
@@ -10,22 +11,31 @@ use nix::unistd::{Whence, lseek};
 #[derive(Debug)]
 pub struct Shared {
     file: File,
+    /// What lies behind is not looked at.
+    end: u64,
     /// Where there is memory, and what was there when [`has_changed`](Self::has_changed) was last asked.
     seen: Vec<(u64, Vec<u8>)>,
 }
 
 impl Shared {
-    /// Of this family, which has one already.
-    pub fn open() -> Self {
+    /// What lies before `end`. The family has its memory already.
+    pub fn up_to(end: u64) -> Self {
         let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
-        let is_it = |path: &std::path::PathBuf| {
-            fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("/memfd:procession"))
+        let is_it = |path: &PathBuf| {
+            fs::read_link(path).is_ok_and(|target| target.as_os_str() == "/memfd:procession (deleted)")
         };
         let path = entries.map(|entry| entry.path()).find(is_it).expect("this family shares no memory yet");
-        let mut this =
-            Self { file: File::options().read(true).write(true).open(path).unwrap(), seen: Vec::new() };
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        let mut this = Self { file, end, seen: Vec::new() };
         this.has_changed();
         this
+    }
+
+    /// Where these bytes lie.
+    pub fn find(bytes: &[u8]) -> Option<u64> {
+        let found = |part: &Vec<u8>| part.windows(bytes.len()).position(|window| window == bytes);
+        let parts = Self::up_to(u64::MAX).seen;
+        parts.into_iter().find_map(|(at, part)| Some(at + found(&part)? as u64))
     }
 
     /// Whether it is another one than the last time.
@@ -49,8 +59,12 @@ impl Shared {
         // ENXIO: no more behind.
         while let Ok(begin) = lseek(self.file.as_fd(), from, Whence::SeekData) {
             let end = lseek(self.file.as_fd(), begin, Whence::SeekHole).unwrap();
-            parts.push((begin.unsigned_abs(), usize::try_from(end - begin).unwrap()));
             from = end;
+            let (begin, end) = (begin.unsigned_abs(), end.unsigned_abs().min(self.end));
+            if begin >= end {
+                break;
+            }
+            parts.push((begin, usize::try_from(end - begin).unwrap()));
         }
         parts
     }

@@ -4,9 +4,8 @@
 //! inside -> *behind* it (stopped at the second mark), or killed anywhere. A mark is a SIGSTOP that it sends to itself. Its
 //! main thread alone is traced, and a kill ends all of its threads.
 
-use std::{env, fs};
+use std::env;
 
-use nix::libc::SYS_futex;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -88,13 +87,6 @@ impl Traced {
             other => panic!("the traced process is {other:?}"),
         }
     }
-}
-
-/// Whether the main thread of a process sleeps on a futex.
-pub fn sleeps(pid: i32) -> bool {
-    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    let is_asleep = process(pid).is_some_and(|found| found.state == 'S');
-    is_asleep && call.starts_with(&format!("{SYS_futex} "))
 }
 
 fn nothing(line: Connection) {

@@ -44,6 +44,7 @@ impl Numbers {
         *word = if present { *word | bit } else { *word & !bit };
     }
 
+    #[inline]
     fn iter(&self) -> impl Iterator<Item = RawFd> {
         (0..).zip(&self.bits).flat_map(|(place, &word)| {
             (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| place * 64 + bit)
@@ -76,6 +77,7 @@ impl Registry {
     }
 
     /// In a copy: replaces what it does not have, and knows of it no more.
+    #[inline]
     pub(super) fn bury(&mut self, grave: &Grave, keeps_captured: bool) {
         grave.bury(self.private.iter());
         self.private.bits.clear();

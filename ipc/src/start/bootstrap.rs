@@ -4,7 +4,7 @@ use super::Luggage;
 use super::descriptor::{ProcessKind, at_offset};
 use super::outcome::{Failure, Outcome};
 use super::parcel::{Kind, Parcel};
-use super::step::{self, STEPS};
+use super::step::{self, Bequest, STEPS};
 use crate::codec::{self, CodecError};
 use crate::gate::{self, PrivateFd};
 use crate::sys::process::exit;
@@ -64,28 +64,19 @@ pub(super) fn run_child(socket: OwnedFd) -> ! {
         take_name();
         // The arguments may borrow from these bytes for as long as the process lives: it has one message.
         let (message, handles) = adopt(Vec::leak(parcel.bytes), parcel.handles)?;
+        let run = at_offset::<ProcessKind>(message.entry)?.run();
         calling();
-        call_entry(message.entry, message.args, Luggage { handles, kept: codec::decode(message.kept)? })
+        Ok(run(message.args, Luggage { handles, kept: codec::decode(message.kept)? }))
     })
 }
 
 /// Runs what the parent prepared, which this process is a copy of, and ends the process.
-pub(super) fn run_copy(
-    socket: OwnedFd,
-    parts: &[(Vec<u8>, usize)],
-    handles: Vec<OwnedFd>,
-    call: impl FnOnce() -> Result<Outcome>,
-) -> ! {
+pub(super) fn run_copy(socket: OwnedFd, bequest: Bequest, call: impl FnOnce() -> Outcome) -> ! {
     live(socket, |_| {
-        step::adopt(parts.iter().map(|(bytes, count)| (bytes.as_slice(), *count)), handles)?;
+        step::inherit(bequest)?;
         calling();
-        call()
+        Ok(call())
     })
-}
-
-/// Calls the function at this offset with its encoded arguments.
-pub(super) fn call_entry(entry: u64, args: &'static [u8], luggage: Luggage) -> Result<Outcome> {
-    Ok(at_offset::<ProcessKind>(entry)?.run()(args, luggage))
 }
 
 fn calling() {
@@ -107,6 +98,7 @@ fn live(socket: OwnedFd, begin_and_call: impl FnOnce(&PrivateFd) -> Result<Outco
 }
 
 /// Tells the parent what came of it; the exit code.
+#[inline]
 fn answer(outcome: Outcome, socket: &PrivateFd) -> i32 {
     let code = if outcome.is_success() { 0 } else { FAILED };
     complain(&outcome);
@@ -129,6 +121,7 @@ fn answer(outcome: Outcome, socket: &PrivateFd) -> i32 {
 }
 
 /// The parent may be gone, or never ask for the result.
+#[inline]
 fn complain(outcome: &Outcome) {
     if let Some(complaint) = outcome.complaint() {
         say(&format!("{}: {complaint}", super::identity().name));
@@ -168,6 +161,7 @@ pub(super) fn say(what: &str) {
 
 /// Ends a child: exit handlers run and buffered output is flushed, as when `main` returns.
 #[allow(clippy::disallowed_methods, reason = "the end of a child")]
+#[inline]
 pub(super) fn leave(code: i32) -> ! {
     if gate::is_copy() {
         // The standard library has all threads wait but the first that ends the process. In a copy, that one may be left

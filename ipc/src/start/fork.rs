@@ -12,8 +12,9 @@
 //! 5. counts from now on among those that have handles of shared objects, if its parent does;
 //! 6. goes on as any child: steps, function, answer. It is sent nothing, since all of it is in its memory.
 //!
-//! Whatever can be found out or opened before the copy is made is: in a copy it costs page faults, and a first look into
-//! its new folder in /proc.
+//! Whatever can be found out, opened or allocated before the copy is made is. In a copy, each page that is written has to be
+//! copied, and each 64 KiB of code that it runs first has to be mapped: those faults are most of what is ours in the time
+//! that a copy takes. That is why small functions on this way are `#[inline]`.
 //!
 //! It never returns into the frames of its caller, whose destructors do not run there. It leaves by `exit`: handlers
 //! that were registered in the copy run, those that came with it from the parent do not, ours excepted.
@@ -64,7 +65,6 @@ pub(super) fn process(
     let opening = |error| Error::os("open what a copy is given", error);
     let (ours, theirs) = packet_pair().map_err(opening)?;
     let (ours, theirs) = (PrivateFd::from(ours), beyond_standard_streams(theirs).map_err(opening)?);
-    let grave = Grave::dig().map_err(opening)?;
     // These are made on first use, which must not be half done by another thread now.
     unwind::install_hook();
     let _ = main_image();
@@ -76,6 +76,7 @@ pub(super) fn process(
         return Err(Error::NotSupported { method: StartMethod::Fork.name(), reason });
     }
     let epolls = known_epolls(&closed, &theirs).map_err(opening)?;
+    let grave = Grave::dig().map_err(opening)?;
     let has_name_of_thread = nix::unistd::gettid() != nix::unistd::getpid();
     let inheritance = arena::pins_for_copy();
     let inherited = inheritance.places();
@@ -115,6 +116,7 @@ pub(super) fn process(
 const GO: &[u8] = b"go";
 
 /// Waits until the parent knows this copy. Mostly it does by now, since it has less to do.
+#[inline]
 fn await_go(socket: &OwnedFd) {
     loop {
         match recv(socket.as_raw_fd(), &mut [0; GO.len()], MsgFlags::empty()) {
@@ -150,9 +152,10 @@ fn known_epolls(closed: &Closed, socket: &OwnedFd) -> io::Result<Option<Epolls>>
 }
 
 /// Makes a process of its own of the copy. Its end of the start socket.
+#[inline]
 fn begin(closed: Closed, legacy: Legacy, keeps_captured: bool) -> OwnedFd {
     let Legacy { grave, epolls, socket, has_name_of_thread } = legacy;
-    closed.become_copy(&grave, keeps_captured);
+    let _passage = closed.become_copy(&grave, keeps_captured);
     child::forget();
     call::forget();
     forkserver::forget();

@@ -76,23 +76,45 @@ pub fn origin() -> Option<&'static Origin> {
 /// Tells the child who it is.
 pub(super) const STEP: Step = Step { name: "identity", prepare, adopt };
 
-fn prepare(plan: &Plan) -> Result<Part> {
-    let told = Told {
+fn told(plan: &Plan) -> Told {
+    Told {
         identity: plan.identity.clone(),
         origin: Origin { name: identity().name.clone(), pid: std::process::id() },
         default_method: method::bequest(plan.method),
-    };
-    Ok(Part { bytes: codec::encode(&told)?, ..Part::default() })
+    }
+}
+
+fn prepare(plan: &Plan) -> Result<Part> {
+    Ok(Part { bytes: codec::encode(&told(plan))?, ..Part::default() })
 }
 
 fn adopt(bytes: &[u8], _handles: Vec<OwnedFd>) -> Result<()> {
     let told: Told = codec::decode(bytes)?;
-    if let Err(link) = OWN.set(Link::new(told.identity, Some(told.origin)))
-        && let Some(first) = OWN.get()
-    {
-        // The only thread of the process is here, so there is no other `set`.
-        let _ = first.last().next.set(Box::new(link));
-    }
-    method::inherit(told.default_method);
+    let link = Box::new(Link::new(told.identity, Some(told.origin)));
+    inherit(Bequest { link, default_method: told.default_method });
     Ok(())
+}
+
+/// Takes another identity: a copy has that of its parent, and a child of the fork server may have one of that. The only
+/// thread of the process is here, so there is no other `set`.
+#[inline]
+fn assume(link: Box<Link>) {
+    let _ = OWN.get_or_init(Link::root).last().next.set(link);
+}
+
+/// What a copy is told.
+pub(super) struct Bequest {
+    link: Box<Link>,
+    default_method: method::Decision,
+}
+
+pub(super) fn bequeath(plan: &Plan) -> Bequest {
+    let Told { identity, origin, default_method } = told(plan);
+    Bequest { link: Box::new(Link::new(identity, Some(origin))), default_method }
+}
+
+#[inline]
+pub(super) fn inherit(bequest: Bequest) {
+    assume(bequest.link);
+    method::inherit(bequest.default_method);
 }

@@ -20,18 +20,25 @@ static LIFELINE: Mutex<Option<PrivateFd>> = Mutex::new(None);
 pub(super) const STEP: Step = Step { name: "lifeline", prepare, adopt };
 
 fn prepare(plan: &Plan) -> Result<Part> {
-    if !plan.armed {
-        return Ok(Part::default());
-    }
-    let (reader, writer) =
-        nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::os("open a lifeline", e))?;
+    let Some((reader, writer)) = new(plan)? else { return Ok(Part::default()) };
     Ok(Part { handles: vec![reader], kept: vec![writer.into()], ..Part::default() })
 }
 
+/// The child's end and ours, if the child shall be armed.
+pub(super) fn new(plan: &Plan) -> Result<Option<(OwnedFd, OwnedFd)>> {
+    let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::os("open a lifeline", e));
+    plan.armed.then(pipe).transpose()
+}
+
 fn adopt(_bytes: &[u8], handles: Vec<OwnedFd>) -> Result<()> {
+    arm(handles.into_iter().next())
+}
+
+/// Replaces the lifeline of this process.
+pub(super) fn arm(reader: Option<OwnedFd>) -> Result<()> {
     let mut own = LIFELINE.lock().unwrap_or_else(PoisonError::into_inner);
     *own = None;
-    let Some(reader) = handles.into_iter().next() else { return Ok(()) };
+    let Some(reader) = reader else { return Ok(()) };
     let doing = "arm the lifeline";
     kill_self_on_hangup(reader.as_fd()).map_err(|e| Error::os(doing, e))?;
     // The parent may have died before the arming, which then came too late to be told.

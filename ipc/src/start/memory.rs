@@ -3,20 +3,15 @@
 //! Every child gets it, also if nothing lies there yet: a handle may reach it at any time. It costs a descriptor, and no
 //! memory before the first use.
 
+use super::Plan;
 use super::step::{Part, Step};
-use super::{Plan, StartMethod, method};
 use crate::{Result, arena};
 use std::os::fd::OwnedFd;
 
 /// Hands the child the arena.
 pub(super) const STEP: Step = Step { name: "shared memory", prepare, adopt };
 
-fn prepare(plan: &Plan) -> Result<Part> {
-    if plan.method.unwrap_or_else(method::default) == StartMethod::Fork {
-        // A copy has what we have.
-        arena::make_sure()?;
-        return Ok(Part::default());
-    }
+fn prepare(_plan: &Plan) -> Result<Part> {
     let (bytes, handles) = arena::offer()?;
     Ok(Part { bytes, handles, ..Part::default() })
 }

@@ -5,7 +5,7 @@
 
 use super::{Plan, identity, key, lifeline, logging, memory, surroundings};
 use crate::gate::PrivateFd;
-use crate::{Error, Result};
+use crate::{Error, Result, arena, authkey, log};
 use std::os::fd::OwnedFd;
 
 /// One thing that a child takes over before its function runs.
@@ -14,8 +14,7 @@ pub(super) struct Step {
     pub(super) name: &'static str,
     /// In the parent, before the process exists; inside the gate.
     pub(super) prepare: fn(&Plan) -> Result<Part>,
-    /// In the child. An error ends the child before its function runs. A copy made by fork has what its parent had
-    /// adopted, and replaces it.
+    /// In the child. An error ends the child before its function runs.
     pub(super) adopt: fn(&[u8], Vec<OwnedFd>) -> Result<()>,
 }
 
@@ -23,6 +22,47 @@ pub(super) struct Step {
 /// process has a name.
 pub(super) const STEPS: [Step; 6] =
     [lifeline::STEP, identity::STEP, key::STEP, memory::STEP, surroundings::STEP, logging::STEP];
+
+/// What a copy made by fork is left in place of all that: it has the rest in memory. A step that has something for it adds a
+/// field here.
+///
+/// Nothing here is boxed, and nothing is dropped in the copy: each page that an allocation writes there is one to be copied.
+pub(super) struct Bequest {
+    lifeline: Option<OwnedFd>,
+    identity: identity::Bequest,
+    log: Option<(Vec<u8>, Vec<OwnedFd>)>,
+}
+
+/// Makes ready what a copy is left, and what the parent keeps as long as it lives.
+pub(super) fn bequeath(plan: &Plan) -> Result<(Bequest, Vec<PrivateFd>)> {
+    let (lifeline, kept) = lifeline::new(plan)?.unzip();
+    // From here on, they are there.
+    authkey::authkey()?;
+    arena::make_sure()?;
+    let bequest = Bequest { lifeline, identity: identity::bequeath(plan), log: log::offer()? };
+    Ok((bequest, kept.into_iter().map(PrivateFd::from).collect()))
+}
+
+/// Runs the copy's side, in the order of [`STEPS`].
+#[inline]
+pub(super) fn inherit(bequest: Bequest) -> Result<()> {
+    lifeline::arm(bequest.lifeline).map_err(|error| failed(lifeline::STEP.name, error))?;
+    identity::inherit(bequest.identity);
+    match bequest.log {
+        Some((bytes, handles)) => {
+            log::adopt(&bytes, handles).map_err(|error| failed(logging::STEP.name, error))
+        }
+        None => Ok(()),
+    }
+}
+
+fn failed(step: &str, error: Error) -> Error {
+    match error {
+        // The parent is gone.
+        Error::Disconnected => error,
+        error => Error::os(format!("adopt `{step}`"), std::io::Error::other(error)),
+    }
+}
 
 /// What one step sends.
 #[derive(Debug, Default)]
@@ -35,7 +75,7 @@ pub(super) struct Part {
     pub(super) kept: Vec<PrivateFd>,
 }
 
-/// All parts of one start, their descriptors in one row. They are sent, or adopted from memory by a copy.
+/// All parts of one start, their descriptors in one row.
 pub(super) struct Prepared {
     /// Bytes of each step, and how many of the descriptors are its own.
     pub(super) parts: Vec<(Vec<u8>, usize)>,
@@ -69,10 +109,7 @@ pub(super) fn adopt<'a>(
         }
         let rest = handles.split_off(count);
         let own = std::mem::replace(&mut handles, rest);
-        (step.adopt)(bytes, own).map_err(|error| match error {
-            Error::Disconnected => error,
-            error => Error::os(format!("adopt `{}`", step.name), std::io::Error::other(error)),
-        })?;
+        (step.adopt)(bytes, own).map_err(|error| failed(step.name, error))?;
     }
     Ok(handles)
 }

@@ -212,6 +212,7 @@ pub fn beyond_standard_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// Puts a copy of `with` in the place of what is open under this number, or under no descriptor's.
+#[inline]
 fn replace(number: RawFd, with: BorrowedFd<'_>, flags: libc::c_int) {
     // SAFETY: takes integers, and touches no memory. Whoever owns the number goes on with what is there now.
     // It fails only for numbers that no process can have.
@@ -224,6 +225,8 @@ fn replace(number: RawFd, with: BorrowedFd<'_>, flags: libc::c_int) {
 pub struct Grave {
     dead: OwnedFd,
     null: OwnedFd,
+    /// Which standard streams were closed.
+    closed: [bool; 3],
 }
 
 impl Grave {
@@ -233,13 +236,15 @@ impl Grave {
     ///
     /// No descriptor left.
     pub fn dig() -> io::Result<Self> {
+        let closed = std::array::from_fn(|stream| is_closed(stream as RawFd));
         let dead = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
         let null = null_device()?.into();
-        Ok(Self { dead: beyond_standard_streams(dead)?, null: beyond_standard_streams(null)? })
+        Ok(Self { dead: beyond_standard_streams(dead)?, null: beyond_standard_streams(null)?, closed })
     }
 
     /// Takes these open descriptors away. The numbers stay taken, so whoever owns one remains right; but with what is there
     /// now nothing can be done (O_PATH, open(2): EBADF). In the place of a standard stream is the null device.
+    #[inline]
     pub fn bury(&self, numbers: impl IntoIterator<Item = RawFd>) {
         for number in numbers {
             if number <= libc::STDERR_FILENO {
@@ -250,11 +255,12 @@ impl Grave {
         }
     }
 
-    /// Makes the null device the standard input, and output and error too if they are closed: else some descriptor that is
-    /// opened later would be taken for one. For the only thread of a process.
+    /// Makes the null device the standard input, and output and error too if they were closed: else some descriptor that is
+    /// opened later would be taken for one.
+    #[inline]
     pub fn cover_standard_streams(&self) {
-        for number in 0..=libc::STDERR_FILENO {
-            if number == libc::STDIN_FILENO || is_closed(number) {
+        for (number, closed) in (0..).zip(self.closed) {
+            if closed || number == libc::STDIN_FILENO {
                 replace(number, self.null.as_fd(), 0);
             }
         }
@@ -277,9 +283,12 @@ impl Epolls {
     ///
     /// /proc is not mounted, or no descriptor left.
     pub fn find(stranger: BorrowedFd<'_>) -> io::Result<Self> {
-        let listed = std::fs::read_dir("/proc/self/fd")?.flatten();
-        let numbers = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let numbers: Vec<RawFd> = numbers.filter(|&number| is_epoll(number, stranger)).collect();
+        let mut numbers = Vec::new();
+        for_each_descriptor(|number| {
+            if is_epoll(number, stranger) {
+                numbers.push(number);
+            }
+        })?;
         let empty =
             if numbers.is_empty() { None } else { Some(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?) };
         Ok(Self { numbers, empty })
@@ -291,6 +300,32 @@ impl Epolls {
             self.numbers.iter().for_each(|&number| replace(number, empty.0.as_fd(), libc::O_CLOEXEC));
         }
     }
+}
+
+/// How many numbers are looked at first: few programs use higher ones.
+const LOW_NUMBERS: usize = 256;
+
+/// Calls `see` with the number of each open descriptor.
+///
+/// One poll(2) tells which low ones are open, and the size of the folder in /proc how many there are (since Linux 6.2; before,
+/// it is 0). To list the folder takes three times as long; it is for who has higher numbers, or such as poll(2) does not know
+/// (O_PATH).
+fn for_each_descriptor(mut see: impl FnMut(RawFd)) -> io::Result<()> {
+    const FOLDER: &str = "/proc/self/fd";
+    let count = std::fs::metadata(FOLDER)?.len();
+    let mut low: [_; LOW_NUMBERS] =
+        std::array::from_fn(|number| libc::pollfd { fd: number as RawFd, events: 0, revents: 0 });
+    // SAFETY: the pointer and the length are those of a live array; a closed number is no error of the whole.
+    let polled = unsafe { libc::poll(low.as_mut_ptr(), low.len() as libc::nfds_t, 0) };
+    let is_open = |entry: &&libc::pollfd| entry.revents & libc::POLLNVAL == 0;
+    // poll(2) refuses more numbers than RLIMIT_NOFILE.
+    if polled != -1 && low.iter().filter(is_open).count() as u64 == count {
+        low.iter().filter(is_open).for_each(|entry| see(entry.fd));
+        return Ok(());
+    }
+    let listed = std::fs::read_dir(FOLDER)?.flatten();
+    listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).for_each(see);
+    Ok(())
 }
 
 /// Whether a number is that of an epoll instance: only there it is the *entry* for `stranger` that is missing.
@@ -314,6 +349,30 @@ mod tests {
         assert!(writer.write_all(b"x").is_err());
         assert!(read_memory(memory.try_clone().unwrap(), 4).is_err());
         assert_eq!(read_memory(memory, 5).unwrap(), b"abcde");
+    }
+
+    /// Other tests open and close theirs meanwhile.
+    #[test]
+    fn open_descriptors_are_found_whatever_their_numbers() {
+        let file = File::open("/").unwrap();
+        for lowest in [0, LOW_NUMBERS as RawFd + 100] {
+            let number = fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(lowest)).unwrap();
+            // SAFETY: it was made just now.
+            let _open = unsafe { OwnedFd::from_raw_fd(number) };
+            let mut found = Vec::new();
+            for_each_descriptor(|number| found.push(number)).unwrap();
+            assert!(number >= lowest && found.contains(&number) && found.contains(&0), "{number}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn epoll_instances_are_told_from_all_else() {
+        let (stranger, file) = (nix::unistd::pipe().unwrap().0, File::open("/").unwrap());
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let found = Epolls::find(stranger.as_fd()).unwrap();
+        assert!(found.numbers.contains(&epoll.0.as_raw_fd()) && found.empty.is_some());
+        let others = [stranger.as_raw_fd(), file.as_raw_fd(), 0];
+        assert!(!found.numbers.iter().any(|number| others.contains(number)), "{found:?}");
     }
 
     #[test]
