@@ -17,6 +17,10 @@ mod record;
 pub(crate) mod ring;
 pub(crate) mod segment;
 
+/// Whether whoever changes a queue notes before what it does. Without the notes, a process that is killed leaves segments that
+/// nobody has: the feature `sabotage` makes such a build, to show that the checks of `tests/kills` report it.
+pub const KEEPS_JOURNALS: bool = !cfg!(feature = "sabotage");
+
 #[cfg(not(all(test, loom)))]
 pub use queue::{MOST_MESSAGES, SharedQueue, Wait};
 

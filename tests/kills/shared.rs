@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use nix::unistd::{Whence, lseek};
@@ -13,6 +13,8 @@ pub struct Shared {
     file: File,
     /// What lies behind is not looked at.
     end: u64,
+    /// How much memory there is: as long as it stays the same, it is where it was.
+    blocks: u64,
     /// Where there is memory, and what was there when [`has_changed`](Self::has_changed) was last asked.
     seen: Vec<(u64, Vec<u8>)>,
 }
@@ -26,7 +28,7 @@ impl Shared {
         };
         let path = entries.map(|entry| entry.path()).find(is_it).expect("this family shares no memory yet");
         let file = File::options().read(true).write(true).open(path).unwrap();
-        let mut this = Self { file, end, seen: Vec::new() };
+        let mut this = Self { file, end, blocks: 0, seen: Vec::new() };
         this.has_changed();
         this
     }
@@ -40,7 +42,13 @@ impl Shared {
 
     /// Whether it is another one than the last time.
     pub fn has_changed(&mut self) -> bool {
-        let now: Vec<_> = self.parts().into_iter().map(|(at, length)| (at, self.read(at, length))).collect();
+        let blocks = self.file.metadata().unwrap().blocks();
+        if blocks != self.blocks {
+            self.blocks = blocks;
+            self.seen = self.parts().into_iter().map(|(at, length)| (at, self.read(at, length))).collect();
+            return true;
+        }
+        let now: Vec<_> = self.seen.iter().map(|(at, part)| (*at, self.read(*at, part.len()))).collect();
         let has_changed = now != self.seen;
         self.seen = now;
         has_changed

@@ -65,8 +65,11 @@ impl Traced {
         Some(this)
     }
 
-    /// Goes on by one instruction. If it falls asleep in it, somebody else has to see to it that it wakes.
+    /// Goes on by one instruction, one that copies many bytes included. If it falls asleep in it, somebody else has to see to it that it wakes.
     pub fn step(&self) -> Stepped {
+        if copy::finish(self) {
+            return Stepped::Inside;
+        }
         ptrace::step(self.pid, None).unwrap();
         match self.next_stop() {
             Signal::SIGTRAP => Stepped::Inside,
@@ -86,6 +89,51 @@ impl Traced {
             WaitStatus::Stopped(_, signal) => signal,
             other => panic!("the traced process is {other:?}"),
         }
+    }
+}
+
+/// Instructions that copy many bytes: the processor stops after each byte of them, which would be a hundred thousand steps.
+#[cfg(target_arch = "x86_64")]
+mod copy {
+    use super::Traced;
+    use nix::sys::ptrace;
+    use nix::sys::signal::Signal;
+
+    /// `rep movsb`, `rep stosb`, `rep movsq`, `rep stosq`.
+    const COPIES: [&[u8]; 4] = [&[0xF3, 0xA4], &[0xF3, 0xAA], &[0xF3, 0x48, 0xA5], &[0xF3, 0x48, 0xAB]];
+    /// `int3`: stops whoever comes there.
+    const STOP: i64 = 0xCC;
+
+    /// If the next instruction is one of them, goes on to the one behind it.
+    ///
+    /// Other threads of the process share its code; they do not copy so much.
+    pub(super) fn finish(traced: &Traced) -> bool {
+        let at = ptrace::getregs(traced.pid).unwrap().rip;
+        let code = read(traced, at);
+        let Some(copy) = COPIES.iter().find(|copy| code.to_le_bytes().starts_with(copy)) else {
+            return false;
+        };
+        let behind = at + copy.len() as u64;
+        let code = read(traced, behind);
+        ptrace::write(traced.pid, behind as ptrace::AddressType, code & !0xFF | STOP).unwrap();
+        ptrace::cont(traced.pid, None).unwrap();
+        assert_eq!(traced.next_stop(), Signal::SIGTRAP);
+        ptrace::write(traced.pid, behind as ptrace::AddressType, code).unwrap();
+        let mut registers = ptrace::getregs(traced.pid).unwrap();
+        registers.rip = behind;
+        ptrace::setregs(traced.pid, registers).unwrap();
+        true
+    }
+
+    fn read(traced: &Traced, at: u64) -> i64 {
+        ptrace::read(traced.pid, at as ptrace::AddressType).unwrap()
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod copy {
+    pub(super) fn finish(_traced: &super::Traced) -> bool {
+        false
     }
 }
 

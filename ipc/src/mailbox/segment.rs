@@ -232,7 +232,7 @@ pub(crate) trait Segments {
     fn may_die(&self) {}
 
     /// For tests: a queue that keeps no journals, on which the checkers have to report something.
-    const KEEPS_JOURNALS: bool = true;
+    const KEEPS_JOURNALS: bool = super::KEEPS_JOURNALS;
 }
 
 /// Who has a segment; `None`: there is no such segment, or its state makes no sense.
