@@ -164,8 +164,13 @@ const NO_LENGTH: &str = "its length is not known before it is written, as with `
 /// # Ok::<(), procession_ipc::codec::CodecError>(())
 /// ```
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
-    // A guess, which spares the common small message its reallocations.
-    let mut out = Vec::with_capacity(size_of_val(value).clamp(32, 4096));
+    // A guess, which spares the common small message its reallocations. Of nothing comes nothing, mostly: to a copy of a
+    // process, an allocation less is worth something.
+    let room = match size_of_val(value) {
+        0 => 0,
+        size => size.clamp(32, 4096),
+    };
+    let mut out = Vec::with_capacity(room);
     encode_into(value, &mut out)?;
     Ok(out)
 }
@@ -321,15 +326,30 @@ pub fn check_encoded<T: ?Sized, O: Deserialize<'static>>(bytes: &[u8]) -> Result
         return Ok(());
     }
     check_now::<T, O>(bytes)?;
-    let _ = PASSED.try_with(|passed| passed.borrow_mut().insert(key));
+    note_passed(key);
     Ok(())
 }
 
+/// How many keys need no memory from the allocator, which a copy of the process would have to give back at its end.
+const FEW: usize = 8;
+
 thread_local! {
-    /// Keys of the pairs of types that have passed on this thread.
+    /// Keys of the pairs of types that have passed on this thread: the first ones; 0 is none.
+    static FIRST_PASSED: Cell<[usize; FEW]> = const { Cell::new([0; FEW]) };
+    /// All others.
     static PASSED: RefCell<BTreeSet<usize>> = const { RefCell::new(BTreeSet::new()) };
     /// The one that was looked up last; 0 is none.
     static LAST: Cell<usize> = const { Cell::new(0) };
+}
+
+fn note_passed(key: usize) {
+    let mut first = FIRST_PASSED.get();
+    if let Some(free) = first.iter_mut().find(|known| **known == 0) {
+        *free = key;
+        return FIRST_PASSED.set(first);
+    }
+    // At the end of a thread its set may be gone.
+    let _ = PASSED.try_with(|passed| passed.borrow_mut().insert(key));
 }
 
 #[inline]
@@ -339,7 +359,8 @@ fn has_passed(key: usize) -> bool {
 
 #[inline(never)]
 fn is_among_passed(key: usize) -> bool {
-    let passed = PASSED.try_with(|passed| passed.borrow().contains(&key)).unwrap_or(false);
+    let is_noted = |passed: &RefCell<BTreeSet<usize>>| passed.borrow().contains(&key);
+    let passed = FIRST_PASSED.get().contains(&key) || PASSED.try_with(is_noted).unwrap_or(false);
     if passed {
         LAST.set(key);
     }

@@ -21,8 +21,9 @@ pub fn serving<T>(address: Address, part: impl FnOnce() -> T) -> T {
 }
 
 /// In a copy of this process: it carries out nothing.
+#[inline]
 pub(crate) fn forget() {
-    SERVED.set(None);
+    SERVED.with(|served| served.set(None));
 }
 
 /// Whether a method of the actor at `address` runs on this thread.

@@ -2,7 +2,7 @@
 //!
 //! A descriptor is a number that means something in one process only, so it cannot be encoded: the kernel has to
 //! carry it. A [`HandleFd`] inside a value therefore writes an index, and the descriptor goes into a list which the
-//! transport sends along (`SCM_RIGHTS`). Serde has no room for such a list, hence a stack of *scopes* for each thread:
+//! transport sends along (`SCM_RIGHTS`). Serde has no room for such a list, hence nested *scopes* for each thread:
 //!
 //! - [`encode_with_handles`] opens a scope that collects duplicates of the descriptors;
 //! - [`decode_with_handles`] opens a scope that gives them out again, each once;
@@ -25,7 +25,8 @@ pub const MAX_HANDLES: usize = 253;
 const NO_SCOPE: &str = "a descriptor can only travel over a Connection or as an argument of a process";
 
 thread_local! {
-    static SCOPES: RefCell<Vec<Scope>> = const { RefCell::new(Vec::new()) };
+    /// The innermost scope; each of those around it is with the guard of the one within.
+    static SCOPE: RefCell<Option<Scope>> = const { RefCell::new(None) };
 }
 
 /// What happens to a descriptor that is met.
@@ -278,47 +279,35 @@ fn give(index: u32) -> Result<OwnedFd, String> {
 
 /// Runs `action` on the innermost scope; `None` at the end of the thread, when its locals are gone.
 fn innermost<R>(action: impl FnOnce(Option<&mut Scope>) -> R) -> Option<R> {
-    SCOPES.try_with(|scopes| action(scopes.borrow_mut().last_mut())).ok()
+    SCOPE.try_with(|scope| action(scope.borrow_mut().as_mut())).ok()
 }
 
 /// An open scope, which ends with this.
 struct Open {
-    /// Number of scopes around this one.
-    outer: usize,
+    /// The scope around this one, if there is one; nothing once this one has ended.
+    outer: Option<Option<Scope>>,
     /// The scope belongs to one thread.
     thread: PhantomData<*const ()>,
 }
 
 impl Open {
     fn new(scope: Scope) -> Self {
-        let outer = SCOPES.try_with(|scopes| {
-            let mut scopes = scopes.borrow_mut();
-            scopes.push(scope);
-            scopes.len() - 1
-        });
-        Self { outer: outer.unwrap_or(0), thread: PhantomData }
+        Self { outer: Some(enter(Some(scope))), thread: PhantomData }
     }
 
     /// Ends the scope and returns what it holds.
-    fn close(self) -> Option<Scope> {
-        self.end()
-    }
-
-    fn end(&self) -> Option<Scope> {
-        SCOPES
-            .try_with(|scopes| {
-                let mut scopes = scopes.borrow_mut();
-                scopes.truncate(self.outer + 1);
-                if scopes.len() > self.outer { scopes.pop() } else { None }
-            })
-            .ok()
-            .flatten()
+    fn close(mut self) -> Option<Scope> {
+        self.outer.take().and_then(enter)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // After `close` this finds the scope gone.
-        drop(self.end());
+        drop(self.outer.take().and_then(enter));
     }
+}
+
+/// Makes another scope the innermost one, and returns the one that was.
+fn enter(scope: Option<Scope>) -> Option<Scope> {
+    SCOPE.try_with(|innermost| innermost.replace(scope)).ok().flatten()
 }

@@ -26,27 +26,39 @@ enum Class {
 /// A set of numbers, a bit each.
 #[derive(Debug)]
 struct Numbers {
-    bits: Vec<u64>,
+    /// The first 256: within the state of the gate, which a copy writes to anyway.
+    low: [u64; 4],
+    high: Vec<u64>,
 }
 
 impl Numbers {
     const fn new() -> Self {
-        Self { bits: Vec::new() }
+        Self { low: [0; 4], high: Vec::new() }
     }
 
     fn set(&mut self, number: RawFd, present: bool) {
         let number = usize::try_from(number).unwrap_or_default();
-        if self.bits.len() <= number / 64 {
-            self.bits.resize(number / 64 + 1, 0);
-        }
-        let bit = 1 << (number % 64);
-        let word = &mut self.bits[number / 64];
+        let (place, bit) = (number / 64, 1 << (number % 64));
+        let word = match place.checked_sub(self.low.len()) {
+            None => &mut self.low[place],
+            Some(place) => {
+                if self.high.len() <= place {
+                    self.high.resize(place + 1, 0);
+                }
+                &mut self.high[place]
+            }
+        };
         *word = if present { *word | bit } else { *word & !bit };
+    }
+
+    fn clear(&mut self) {
+        self.low = [0; 4];
+        self.high.clear();
     }
 
     #[inline]
     fn iter(&self) -> impl Iterator<Item = RawFd> {
-        (0..).zip(&self.bits).flat_map(|(place, &word)| {
+        (0..).zip(self.low.iter().chain(&self.high)).flat_map(|(place, &word)| {
             (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| place * 64 + bit)
         })
     }
@@ -80,10 +92,10 @@ impl Registry {
     #[inline]
     pub(super) fn bury(&mut self, grave: &Grave, keeps_captured: bool) {
         grave.bury(self.private.iter());
-        self.private.bits.clear();
+        self.private.clear();
         if !keeps_captured {
             grave.bury(self.captured.iter());
-            self.captured.bits.clear();
+            self.captured.clear();
         }
     }
 }

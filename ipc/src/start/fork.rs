@@ -34,7 +34,8 @@ use crate::{Error, Result, unwind};
 use crate::{arena, call, child};
 use nix::errno::Errno;
 use nix::libc::{c_int, c_void};
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, send};
+use nix::unistd::read;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -119,7 +120,7 @@ const GO: &[u8] = b"go";
 #[inline]
 fn await_go(socket: &OwnedFd) {
     loop {
-        match recv(socket.as_raw_fd(), &mut [0; GO.len()], MsgFlags::empty()) {
+        match read(socket, &mut [0; GO.len()]) {
             Err(Errno::EINTR) => {}
             Ok(length) if length == GO.len() => return,
             // The parent is gone, or gave this copy up.
@@ -162,7 +163,8 @@ fn begin(closed: Closed, legacy: Legacy, keeps_captured: bool) -> OwnedFd {
     // Without memory for one entry, the handlers of the parent run at the end as well.
     let _ = at_exit_first(leave);
     // As above; the others fail for want of a descriptor, and there are now more than before.
-    epolls.map_or_else(|| Epolls::find(socket.as_fd()), Ok).map(Epolls::replace).unwrap_or_default();
+    let epolls = epolls.map_or_else(|| Epolls::find(socket.as_fd()), Ok).unwrap_or_default();
+    epolls.replace();
     grave.cover_standard_streams();
     if has_name_of_thread {
         bootstrap::take_name();

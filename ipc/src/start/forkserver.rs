@@ -72,10 +72,10 @@ fn lock() -> MutexGuard<'static, Option<Server>> {
     SERVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// In a copy of this process: the server is its parent's.
+/// In a copy of this process: the server is its parent's. The caller is inside the gate.
+#[inline]
 pub(super) fn forget() {
-    let _passage = gate::enter(SLOT_IN_USE);
-    lock().take();
+    drop(lock().take());
 }
 
 /// Takes the child that waits, or has the server make one, and has it entered into the table of children. The caller is

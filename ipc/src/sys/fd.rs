@@ -295,7 +295,8 @@ impl Epolls {
     }
 
     /// In the copy: replaces them.
-    pub fn replace(self) {
+    #[inline]
+    pub fn replace(&self) {
         if let Some(empty) = &self.empty {
             self.numbers.iter().for_each(|&number| replace(number, empty.0.as_fd(), libc::O_CLOEXEC));
         }
