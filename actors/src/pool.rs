@@ -21,6 +21,7 @@ mod frame;
 mod gather;
 mod job;
 mod lane;
+mod mirror;
 mod outbox;
 mod verbs;
 mod worker;

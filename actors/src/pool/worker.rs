@@ -15,9 +15,6 @@ use procession_ipc::travel::Kept;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A reply's buffer that grew larger than this is given back.
-const KEEP: usize = 128 * 1024;
-
 /// What a worker runs before its first task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Initializer {
@@ -34,23 +31,23 @@ pub(super) fn run(stream: Stream, initializer: Option<Initializer>) {
     let mut worker = Worker {
         outbox: Outbox::new(Arc::clone(&stream)),
         stream,
-        reply: Vec::new(),
         spin: Spin::default(),
         entry: Err(Failure::NotCalled("no function was named".to_owned())),
         may_hold: false,
     };
     let prepared = initializer.map_or(Ok(()), |initializer| initialize(&initializer));
-    let at = begin_reply(&mut worker.reply);
+    let out = worker.outbox.space();
+    let at = begin_reply(out);
     let kind = match &prepared {
         Ok(()) => ReplyKind::Ready,
         Err(failure) => {
             // The failure is strings: it encodes. An empty one still says that the worker is not ready.
-            let _ = codec::encode_into(failure, &mut worker.reply);
+            let _ = codec::encode_into(failure, out);
             ReplyKind::NotReady
         }
     };
-    finish_reply(&mut worker.reply, at, kind);
-    if worker.send(false) && prepared.is_ok() {
+    finish_reply(out, at, kind);
+    if worker.outbox.put(false) && prepared.is_ok() {
         worker.serve();
     }
 }
@@ -66,8 +63,6 @@ fn initialize(initializer: &Initializer) -> Result<(), Failure> {
 struct Worker {
     stream: Arc<Stream>,
     outbox: Outbox,
-    /// The reply that is being made.
-    reply: Vec<u8>,
     spin: Spin,
     /// The last heading: the function of the tasks that come, and whether they may hold their replies back.
     entry: Result<TaskEntry, Failure>,
@@ -82,7 +77,7 @@ impl Worker {
                 Ok(Some(FromPool::Heading(heading))) => self.turn_to(heading),
                 Ok(Some(FromPool::Task(payload))) => {
                     self.call(payload);
-                    if !self.send(self.may_hold && inbox.next_is_task()) {
+                    if !self.outbox.put(self.may_hold && inbox.next_is_task()) {
                         return;
                     }
                 }
@@ -104,19 +99,12 @@ impl Worker {
     }
 
     fn call(&mut self, payload: &[u8]) {
-        let at = begin_reply(&mut self.reply);
+        let out = self.outbox.space();
+        let at = begin_reply(out);
         match &self.entry {
-            Ok(entry) => entry(payload, &mut self.reply),
-            Err(failure) => refuse(payload, failure, &mut self.reply),
+            Ok(entry) => entry(payload, out),
+            Err(failure) => refuse(payload, failure, out),
         }
-        finish_reply(&mut self.reply, at, ReplyKind::Results);
-    }
-
-    /// Hands the reply over; `false` when the pool is gone.
-    fn send(&mut self, may_hold: bool) -> bool {
-        let alive = self.outbox.put(&self.reply, may_hold);
-        self.reply.clear();
-        self.reply.shrink_to(KEEP);
-        alive
+        finish_reply(out, at, ReplyKind::Results);
     }
 }
