@@ -4,7 +4,8 @@
 //!   memory, and looked at by the survivors;
 //! - [`trace`], [`shared`]: the stepping, and what others can see of it;
 //! - [`sleeper`]: others, who sleep meanwhile and have to wake;
-//! - [`lock`], [`queue`]: what is killed there, and what the survivors must find.
+//! - [`lock`], [`queue`]: what is killed there, and what the survivors must find;
+//! - [`storm`]: many processes that are killed at random.
 //!
 //! A binary of its own, since it is built twice: the feature `sabotage` leaves a step of a journal out, and then these checks
 //! must report something.
@@ -32,3 +33,4 @@ mod trace;
 
 mod lock;
 mod queue;
+mod storm;

@@ -22,6 +22,11 @@ impl Chance {
         Self(seed)
     }
 
+    /// From a seed that other random numbers have given.
+    pub fn with(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// A number below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
