@@ -141,6 +141,19 @@ impl<T: Wire> Queue<T> {
         self.shared.put_value(&value, wait).map_err(|error| PutError::new(error, value))
     }
 
+    /// Puts a value at the end; while a bounded queue is full, the task waits and not its thread. Dropped before it is ready, nothing
+    /// was put.
+    ///
+    /// # Errors
+    ///
+    /// As for [`put`](Self::put).
+    pub async fn put_async(&self, value: T) -> Result<(), PutError<T>> {
+        match self.shared.put_value_async(&value).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(PutError::new(error, value)),
+        }
+    }
+
     /// Takes the first value out; waits while there is none.
     ///
     /// # Errors
@@ -169,6 +182,26 @@ impl<T: Wire> Queue<T> {
     /// [`ErrorKind::Empty`] if there still is none; as for [`get`](Self::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
         Ok(self.shared.get_value(Wait::within(timeout))?)
+    }
+
+    /// Takes the first value out; while there is none, the task waits and not its thread. Dropped before it is ready, nothing was
+    /// taken out. Any executor will do.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::prelude::*;
+    ///
+    /// async fn sum(queue: &Queue<u64>) -> Result<u64, Error> {
+    ///     Ok(queue.get_async().await? + queue.get_async().await?)
+    /// }
+    /// ```
+    pub async fn get_async(&self) -> Result<T> {
+        Ok(self.shared.get_value_async().await?)
     }
 
     /// Takes one value out after the other, and waits for each. It ends when the queue is closed in this process and nothing is

@@ -40,6 +40,7 @@
 //! | `start::method`, `start::preload`, `start::surroundings` | kept: what the parent decided holds for the copy's children |
 //! | `log`: the role | that of another process, so the copy has none until it adopts its own |
 //! | `call`: the list of actors | kept; each is connected to anew (`PerProcess`) |
+//! | `sync::tasks`: the threads | those of another process, so the copy starts its own (`PerProcess`) |
 //! | `call`: the thread | that of another process, so the copy starts its own |
 //! | `unwind`: the hook, `sys::image`: the image | kept: they are about the program |
 //! | `arena::handle`: the handles of this process | kept: the copy has them too, and counts for itself as it joins |

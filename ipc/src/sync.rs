@@ -2,6 +2,7 @@
 //!
 //! - `lock`: one word that knows who holds it, and can be taken over from a process that is gone;
 //! - `eventcount`: sleeping until some condition, kept elsewhere, may have become true;
+//! - `tasks`: the same for tasks, which must not block their thread;
 //! - [`SharedLock`]: a lock in the memory of the family, as the face uses it.
 //!
 //! The first two are pure: no `unsafe`, no system call. Sleeping and waking go through `Park`, so that loom can drive them.
@@ -14,6 +15,8 @@ pub(crate) mod lock;
 mod models;
 #[cfg(not(all(test, loom)))]
 mod shared;
+#[cfg(not(all(test, loom)))]
+pub(crate) mod tasks;
 
 #[cfg(not(all(test, loom)))]
 pub use shared::{Found, Holder, SharedLock};

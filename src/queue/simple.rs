@@ -57,6 +57,15 @@ impl<T: Wire> SimpleQueue<T> {
     pub fn get(&self) -> Result<T> {
         self.0.get()
     }
+
+    /// Takes the first value out; while there is none, the task waits and not its thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Queue::get`].
+    pub async fn get_async(&self) -> Result<T> {
+        self.0.get_async().await
+    }
 }
 
 impl<T> SimpleQueue<T> {

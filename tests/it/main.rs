@@ -56,6 +56,7 @@ mod preload;
 mod process;
 mod programs;
 mod queue;
+mod queue_async;
 mod queue_death;
 mod relatives;
 mod rights;

@@ -6,6 +6,7 @@
 
 use super::queue::{SharedQueue, Wait};
 use crate::codec::{self, Raw, Wire};
+use crate::sync::tasks;
 use crate::{Error, Result, travel};
 use std::cell::Cell;
 
@@ -77,5 +78,39 @@ impl SharedQueue {
             self.take(&mut [], buffer, wait)?;
             Ok::<T, Error>(codec::decode_wire(buffer)?)
         })
+    }
+
+    /// As [`put_value`](Self::put_value), and waits without blocking the thread. Given up, nothing was put.
+    ///
+    /// # Errors
+    ///
+    /// As for [`put_value`](Self::put_value); the thread that waits for tasks cannot be started.
+    pub async fn put_value_async<T: Wire>(&self, value: &T) -> Result<()> {
+        let put = || match self.put_value(value, Wait::Never) {
+            Err(Error::Full) => None,
+            done => Some(done),
+        };
+        // What does not fit is not encoded.
+        let try_put = || if self.is_full() && !self.is_closed() { None } else { put() };
+        match try_put() {
+            Some(done) => done,
+            None => tasks::wait_for(self.space(), try_put).await?,
+        }
+    }
+
+    /// As [`get_value`](Self::get_value), and waits without blocking the thread. Given up, nothing was taken out.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get_value`](Self::get_value); the thread that waits for tasks cannot be started.
+    pub async fn get_value_async<T: Wire>(&self) -> Result<T> {
+        let try_get = || match self.get_value(Wait::Never) {
+            Err(Error::Empty) => None,
+            done => Some(done),
+        };
+        match try_get() {
+            Some(done) => done,
+            None => tasks::wait_for(self.items(), try_get).await?,
+        }
     }
 }

@@ -293,6 +293,16 @@ impl SharedQueue {
         }
     }
 
+    /// Where getters sleep.
+    pub(super) fn items(&self) -> &'static EventCount {
+        &self.words.items
+    }
+
+    /// Where putters sleep.
+    pub(super) fn space(&self) -> &'static EventCount {
+        &self.words.space
+    }
+
     /// Number of messages, exact at some moment during the call.
     #[must_use]
     pub fn len(&self) -> usize {

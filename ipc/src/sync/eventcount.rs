@@ -39,7 +39,7 @@ pub(crate) struct EventCount {
 }
 
 /// Says that its owner is about to sleep.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 #[must_use = "a ticket is for sleeping, or is given back by `cancel`"]
 pub(crate) struct Ticket {
     epoch: u64,
@@ -78,7 +78,7 @@ impl EventCount {
     }
 
     /// Announces a sleeper. The condition must be looked at between this and sleeping.
-    fn prepare(&self) -> Ticket {
+    pub(crate) fn prepare(&self) -> Ticket {
         loop {
             let epoch = self.state.fetch_add(SLEEPER, Ordering::Relaxed) / EPOCH;
             // Pairs with the fence of `notify`.
@@ -93,7 +93,7 @@ impl EventCount {
     }
 
     /// Takes the announcement back.
-    fn cancel(&self, ticket: &Ticket) {
+    pub(crate) fn cancel(&self, ticket: &Ticket) {
         let mut seen = self.state.load(Ordering::Relaxed);
         while seen / EPOCH == ticket.epoch && !seen.is_multiple_of(EPOCH) {
             let fewer = seen - SLEEPER;
@@ -102,6 +102,19 @@ impl EventCount {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// The word to sleep on, and its value as long as nobody is woken.
+    #[cfg(not(all(test, loom)))]
+    pub(crate) fn word(&self, ticket: &Ticket) -> (&AtomicU32, u32) {
+        (&self.sequence, ticket.key)
+    }
+
+    /// Whether somebody was woken since the ticket was taken.
+    #[cfg(not(all(test, loom)))]
+    pub(crate) fn has_moved(&self, ticket: &Ticket) -> bool {
+        // Acquire pairs with the Release in `bump`.
+        self.sequence.load(Ordering::Acquire) != ticket.key
     }
 
     /// Wakes up to `count` sleepers, after the condition has become true.
