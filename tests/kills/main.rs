@@ -5,7 +5,9 @@
 //! - [`trace`], [`shared`]: the stepping, and what others can see of it;
 //! - [`sleeper`]: others, who sleep meanwhile and have to wake;
 //! - [`lock`], [`queue`]: what is killed there, and what the survivors must find;
-//! - [`storm`]: many processes that are killed at random.
+//! - [`storm`]: many processes that are killed at random;
+//! - [`quiet`]: what shared memory costs where nothing happens;
+//! - [`spoiled`]: what a crashing process may write into shared memory; [`relatives`]: the families to which that is done.
 //!
 //! A binary of its own, since it is built twice: the feature `sabotage` leaves a step of a journal out, and then these checks
 //! must report something.
@@ -27,10 +29,13 @@ mod it {
 use it::support;
 
 mod points;
+mod relatives;
 mod shared;
 mod sleeper;
 mod trace;
 
 mod lock;
 mod queue;
+mod quiet;
+mod spoiled;
 mod storm;

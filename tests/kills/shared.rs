@@ -40,6 +40,16 @@ impl Shared {
         parts.into_iter().find_map(|(at, part)| Some(at + found(&part)? as u64))
     }
 
+    /// The file that has it.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// What was there when that was last looked at: parts that are no holes, each from an offset on.
+    pub fn seen(&self) -> &[(u64, Vec<u8>)] {
+        &self.seen
+    }
+
     /// Whether it is another one than the last time.
     pub fn has_changed(&mut self) -> bool {
         let blocks = self.file.metadata().unwrap().blocks();

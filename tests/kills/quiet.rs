@@ -1,0 +1,136 @@
+//! What shared memory costs: nothing while everybody waits, nothing when a process crashes, and nothing when all are gone.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::thread::park_timeout;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, setrlimit};
+use procession::prelude::*;
+
+use crate::relatives;
+use crate::shared::Shared;
+use crate::sleeper::{PATIENCE, Sleeper, whenever_told};
+use crate::support::{descendants_of, eventually, isolated, kill9, own_pid};
+
+fn acquire(lock: Lock, line: Connection) {
+    whenever_told(&line, || lock.acquire().unwrap().keep());
+}
+
+fn take(queue: Queue<Vec<u8>>, line: Connection) {
+    whenever_told(&line, || queue.get().unwrap());
+}
+
+fn give(queue: Queue<Vec<u8>>, line: Connection) {
+    whenever_told(&line, || queue.put(vec![1]).unwrap());
+}
+
+/// Of each thread of the descendants: its place, its processor time in ticks, and how often it was given the processor.
+fn activity() -> Vec<(String, Vec<String>)> {
+    let tasks = descendants_of(own_pid()).into_iter().flat_map(|process| {
+        let folder = fs::read_dir(format!("/proc/{}/task", process.pid));
+        folder.unwrap().map(|entry| entry.unwrap().path())
+    });
+    let activity = tasks.map(|task| {
+        let stat = fs::read_to_string(task.join("stat")).unwrap();
+        let status = fs::read_to_string(task.join("status")).unwrap();
+        let times = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2);
+        let switches = status.lines().filter(|line| line.contains("ctxt_switches"));
+        let seen = times.chain(switches).map(str::to_owned).collect();
+        (task.display().to_string(), seen)
+    });
+    activity.collect()
+}
+
+/// Y12, D5: whoever waits for a lock, a message or room sleeps in the kernel, and so do the threads that learn of deaths.
+#[test]
+fn who_waits_uses_no_processor_time() {
+    isolated(|| {
+        let (lock, empty, full) = (Lock::new().unwrap(), Queue::new().unwrap(), Queue::bounded(1).unwrap());
+        empty.put(vec![0]).unwrap();
+        let (acquirer, ()) = Sleeper::start(acquire, |line| (lock.clone(), line));
+        let (taker, _): (_, Vec<u8>) = Sleeper::start(take, |line| (empty.clone(), line));
+        let (giver, ()) = Sleeper::start(give, |line| (full.clone(), line));
+        [&acquirer, &taker, &giver].into_iter().for_each(Sleeper::fall_asleep);
+        let mut before = activity();
+        eventually("everybody is asleep", || {
+            park_timeout(Duration::from_millis(100));
+            let now = activity();
+            now == std::mem::replace(&mut before, now.clone())
+        });
+        park_timeout(Duration::from_secs(2));
+        assert_eq!(activity(), before);
+        assert!(before.len() >= 6, "three processes, and a thread more in each: {before:?}");
+        lock.release().unwrap();
+        empty.put(vec![0]).unwrap();
+        full.get().unwrap();
+        let (): () = acquirer.woken();
+        let _: Vec<u8> = taker.woken();
+        let (): () = giver.woken();
+    });
+}
+
+/// As large as a core file may get here; far less than an arena, far more than a small program.
+const CORE: u64 = 512 << 20;
+
+fn crash(queue: Queue<Vec<u8>>, folder: String) {
+    std::env::set_current_dir(folder).unwrap();
+    setrlimit(Resource::RLIMIT_CORE, CORE, CORE).unwrap();
+    queue.put(vec![1]).unwrap();
+    std::process::abort();
+}
+
+/// A core dump reads all of a process's memory, and so would fill the holes of what is shared.
+#[test]
+fn a_core_dump_takes_neither_memory_nor_disk() {
+    isolated(|| {
+        let queue = Queue::new().unwrap();
+        queue.put(vec![0]).unwrap();
+        let memory = || Shared::up_to(0).file().metadata().unwrap().blocks() * 512;
+        let (before, folder) = (memory(), std::env::temp_dir());
+        let process = Process::spawn(crash, (queue.clone(), folder.to_str().unwrap().to_owned())).unwrap();
+        assert!(process.join_timeout(PATIENCE).unwrap());
+        assert_eq!(queue.len(), 2);
+        assert!(memory() < before + (1 << 20), "{before} bytes before, {} now", memory());
+        // Where cores go is the machine's affair; some go here.
+        for file in fs::read_dir(&folder).unwrap() {
+            let file = file.unwrap();
+            let size = file.metadata().unwrap().blocks() * 512;
+            assert!(size < CORE / 4, "{} has {size} bytes", file.path().display());
+            fs::remove_file(file.path()).unwrap();
+        }
+    });
+}
+
+fn stay(queue: Queue<Vec<u8>>, lock: Lock, line: Connection) {
+    queue.put(vec![1; 300_000]).unwrap();
+    let _guard = lock.try_acquire().unwrap();
+    line.send(&()).unwrap();
+    queue.iter().count();
+}
+
+/// A family with much in its hands, of which nobody is left to clear up.
+#[test]
+fn a_family_that_is_killed_as_a_whole_leaves_nothing() {
+    let test = "quiet::a_family_that_is_killed_as_a_whole_leaves_nothing";
+    isolated(|| {
+        if relatives::part().is_some() {
+            let (queue, lock) = (Queue::new().unwrap(), Lock::new().unwrap());
+            for _ in 0..3 {
+                let (here, there) = pipe().unwrap();
+                Process::spawn(stay, (queue.clone(), lock.clone(), there)).unwrap();
+                here.recv::<()>().unwrap();
+            }
+            println!("ready");
+            return queue.iter().for_each(drop);
+        }
+        let mut root = relatives::start(test, "family");
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(root.stdout.take().unwrap()));
+        // The harness begins the line.
+        assert!(lines.any(|line| line.unwrap().ends_with("ready")));
+        let family = descendants_of(own_pid());
+        assert!(family.len() >= 5, "{family:?}");
+        family.iter().for_each(|process| kill9(process.pid));
+        root.wait().unwrap();
+    });
+}
