@@ -207,7 +207,7 @@ fn calls_are_awaited_under_a_runtime_of_somebody_else() {
 }
 
 /// How often the threads of a process were put on a processor; those that sleep are not.
-fn switches(pid: u32) -> Vec<(String, u64)> {
+pub fn switches(pid: u32) -> Vec<(String, u64)> {
     let mut all: Vec<(String, u64)> = std::fs::read_dir(format!("/proc/{pid}/task"))
         .unwrap()
         .map(|task| {

@@ -1,12 +1,13 @@
 //! Queues of tasks: they wait without a thread of their own, and lose nothing when they are given up.
 
-use crate::actor_async::block_on;
+use crate::actor_async::{block_on, switches};
 use crate::family::{contexts, start};
-use crate::support::{isolated, thread_count};
+use crate::support::{eventually, isolated, thread_count};
 use procession::prelude::*;
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context as TaskContext, Waker};
+use std::time::Duration;
 
 fn double(from: Queue<u64>, to: Queue<u64>, count: u64) {
     for _ in 0..count {
@@ -96,5 +97,34 @@ fn a_task_that_waits_is_told_that_the_queue_is_closed() {
         let refused = block_on(put).unwrap_err();
         assert_eq!(refused.kind(), &ErrorKind::QueueClosed);
         assert_eq!(refused.into_value(), 2);
+    });
+}
+
+fn wait_in_all_ways(empty: Queue<u32>, full: Queue<u32>) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| empty.get().unwrap());
+        scope.spawn(|| empty.get_timeout(Duration::MAX).unwrap());
+        scope.spawn(|| full.put(1).unwrap());
+        block_on(async { empty.get_async().await.unwrap() });
+    });
+}
+
+#[test]
+fn whoever_waits_for_a_queue_uses_no_processor_time() {
+    isolated(|| {
+        let (empty, full) = (Queue::new().unwrap(), Queue::bounded(1).unwrap());
+        full.put(0).unwrap();
+        let process = Process::spawn(wait_in_all_ways, (empty.clone(), full.clone())).unwrap();
+        let pid = process.pid();
+        let (here, _there) = pipe().unwrap();
+        // Main thread, three others, the keeper, and the one that sleeps for tasks.
+        eventually("all sleep", || {
+            let before = switches(pid);
+            here.poll_timeout(Duration::from_millis(300)).unwrap();
+            before.len() == 6 && switches(pid) == before
+        });
+        (0..3).for_each(|number| empty.put(number).unwrap());
+        full.get().unwrap();
+        process.result().unwrap();
     });
 }

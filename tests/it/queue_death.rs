@@ -1,9 +1,10 @@
 //! Queues whose users end, at once or by a signal; and queues with more in them than fits anywhere else.
 
 use crate::family::{contexts, start};
-use crate::support::isolated;
+use crate::support::{eventually, isolated};
 use nix::sys::resource::{Resource, setrlimit};
 use procession::prelude::*;
+use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
@@ -176,6 +177,44 @@ fn a_thousand_queues_with_something_in_them_take_turns() {
             queue.put(message(number, 10)).unwrap();
             queue.put(message(number, 4 * MIB)).unwrap();
             assert_eq!(queue.len(), 2);
+        }
+    });
+}
+
+fn put_on_and_on(queue: Queue<Vec<u8>>) {
+    for number in 0.. {
+        queue.put(message(number, 3 * MIB)).unwrap();
+    }
+}
+
+fn get_on_and_on(queue: Queue<Vec<u8>>) {
+    loop {
+        queue.get().unwrap();
+    }
+}
+
+/// FC3, FC4: whatever they were writing and reading when they were killed, its memory is there for others.
+#[test]
+fn the_memory_of_killed_writers_and_readers_comes_back() {
+    isolated(|| {
+        setrlimit(Resource::RLIMIT_FSIZE, 16 * MIB as u64, 16 * MIB as u64).unwrap();
+        let queue = Queue::bounded(1).unwrap();
+        for rounds in 0..12 {
+            let writer = Process::spawn(put_on_and_on, (queue.clone(),)).unwrap();
+            for _ in 0..rounds % 4 {
+                queue.get().unwrap();
+            }
+            let reader = Process::spawn(get_on_and_on, (queue.clone(),)).unwrap();
+            let first = if rounds % 2 == 0 { &writer } else { &reader };
+            first.kill().unwrap();
+            [&writer, &reader].into_iter().for_each(|process| process.kill().unwrap());
+            [&writer, &reader].into_iter().for_each(|process| process.join().unwrap());
+            // A lock may still be theirs, and so may memory, until somebody has swept.
+            eventually("all the memory is there again", || {
+                while queue.try_get().is_ok() {}
+                queue.is_empty() && queue.put_timeout(message(0, 12 * MIB), Duration::ZERO).is_ok()
+            });
+            assert!(queue.get().unwrap() == message(0, 12 * MIB));
         }
     });
 }
