@@ -47,6 +47,7 @@ use nix::{
     unistd::Pid,
 };
 
+use amount::is_long;
 pub use amount::{Chance, amount};
 pub use procfs::{ProcessState, children_of, descendants_of, fd_table as fd_table_of, memory_of, process};
 pub use program::{file as example_file, outputs, printed};
@@ -128,7 +129,13 @@ fn outer(name: &str) -> Result<(), String> {
         .status()
         .map_err(|error| format!("cannot start the test binary again: {error}"))?;
     match status.code() {
-        Some(warden::PASSED) => Ok(()),
+        Some(warden::PASSED) => {
+            // Its figures are what it was run for; with `--nocapture` they are seen.
+            if is_long() {
+                eprint!("{}", contents(&output));
+            }
+            Ok(())
+        }
         Some(0) => Err(format!(
             "there is no test `{name}`: call isolated() in the #[test] function itself, with a closure"
         )),

@@ -7,6 +7,7 @@
 //! - [`lock`], [`queue`]: what is killed there, and what the survivors must find;
 //! - [`storm`]: many processes that are killed at random;
 //! - [`quiet`]: what shared memory costs where nothing happens;
+//! - [`scarce`]: what is said where descriptors or memory are lacking;
 //! - [`spoiled`]: what a crashing process may write into shared memory; [`relatives`]: the families to which that is done.
 //!
 //! A binary of its own, since it is built twice: the feature `sabotage` leaves a step of a journal out, and then these checks
@@ -37,5 +38,6 @@ mod trace;
 mod lock;
 mod queue;
 mod quiet;
+mod scarce;
 mod spoiled;
 mod storm;

@@ -4,7 +4,12 @@ use std::{env, time::SystemTime};
 
 /// `short` in CI, `long` with `PROCESSION_LONG=1`: what takes minutes, and is run before a claim is made.
 pub fn amount<T>(short: T, long: T) -> T {
-    if env::var("PROCESSION_LONG").is_ok_and(|value| value == "1") { long } else { short }
+    if is_long() { long } else { short }
+}
+
+/// Whether this is the long form.
+pub fn is_long() -> bool {
+    env::var("PROCESSION_LONG").is_ok_and(|value| value == "1")
 }
 
 /// Random numbers (splitmix64). Each failing test shows the seed; `PROCESSION_SEED` has it used again.
