@@ -38,10 +38,10 @@ pub fn pipe() -> Result<(Connection, Connection)> {
 
 /// One end of a connection between two processes.
 ///
-/// It may be an argument or a result of a [`Process`](crate::Process), and a part of a message over another connection; not
-/// of a pool's task, which is an error that says so. What is sent is a copy: the
-/// end of the connection comes when all copies of the other end are closed, so drop yours once it is on its way. Several
-/// threads may use one end at the same time; messages stay whole (in Python they may be torn).
+/// It may go wherever values go: in arguments and results, over another connection, in a queue, in tasks of a pool and calls of
+/// an actor. It arrives also if its sender has ended by then. What is sent is a copy: the end of the connection comes when
+/// all copies of the other end are closed, so drop yours once it is on its way. Several threads may use one end at the same
+/// time; messages stay whole (in Python they may be torn).
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Connection(ipc::Connection);

@@ -29,10 +29,12 @@ mod usage;
 
 use crate::atomic::{AtomicU32, Ordering};
 use crate::authkey::random_bytes;
+use crate::deposit;
 use crate::gate;
 use crate::liveness::{self, Identity, Keeper, ProcessId, Table};
 use crate::mailbox::queue::Words;
 use crate::mailbox::ring::Ring;
+use crate::rendezvous::Address;
 use crate::shm::{Region, Shareable};
 use crate::sync::lock::Lock;
 use crate::sync::{ALL, Futex};
@@ -291,7 +293,13 @@ impl Arena {
             self.table.claim(identity).ok_or(Error::TooManyProcesses { limit: liveness::MOST_PROCESSES })?;
         let arena = ARENA.get().ok_or(Error::Malformed { what: "shared memory" })?;
         let sweep = move |gone| arena.sweep(gone, own);
-        let keeper = Keeper { table: self.table, own, sweep, presence: liveness::presence_of };
+        let keeper = Keeper {
+            table: self.table,
+            own,
+            sweep,
+            presence: liveness::presence_of,
+            woken: deposit::serve_if_wanted,
+        };
         keeper.start().inspect_err(|_| self.table.withdraw(own))?;
         handle::adopt_inherited(self, own);
         Ok(own)
@@ -315,6 +323,27 @@ impl Arena {
             }
             handle::give_up(self, index, gone, own);
         }
+    }
+
+    /// The process that keeps descriptors for others.
+    pub(crate) fn eldest(&self) -> Option<ProcessId> {
+        self.table.eldest()
+    }
+
+    /// What `deposit::service` knows of a process; `None`: it is gone.
+    pub(crate) fn deposit_word(&self, host: ProcessId) -> Option<&'static AtomicU32> {
+        self.table.deposit_word(host)
+    }
+
+    /// Where a process answers that keeps descriptors for others: no other process of any family has this name.
+    pub(crate) fn deposit_address(&self, host: ProcessId) -> Address {
+        let name = u128::from(self.id) << 64 | u128::from(host.bits());
+        Address::of(name.to_be_bytes())
+    }
+
+    /// Has all keepers look whether something is wanted of them.
+    pub(crate) fn wake_keepers(&self) {
+        self.table.announce();
     }
 
     /// Whether nobody else has had the slot of a process, which may be gone, since.

@@ -14,14 +14,18 @@ pub use frame::{MAX_MESSAGE, fuzz_frame};
 
 use crate::codec::{self, HandleFd};
 use crate::gate::{self, PrivateFd};
+use crate::stream::Stream;
 use crate::sys::fd::wait_readable;
 use crate::sys::socket::stream_pair;
 use crate::{Error, Result, travel};
-use nix::sys::socket::{Shutdown, shutdown};
+use auth::Handshake;
+use nix::libc;
+use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
+use nix::sys::time::TimeVal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One end of a connection between two processes.
 #[derive(Debug)]
@@ -99,6 +103,37 @@ impl Connection {
     pub fn hang_up(&self) {
         // Fails only if the other end is gone already.
         let _ = shutdown(self.as_fd().as_raw_fd(), Shutdown::Both);
+    }
+
+    /// A connection of its own over the socket of a stream, on which nobody waits longer than that for a step.
+    pub(crate) fn of_stream(stream: &Stream, patience: Duration) -> Result<Self> {
+        let doing = |error| Error::os("set up a connection", error);
+        let _passage = gate::enter("opening a socket");
+        let socket = stream.as_fd().try_clone_to_owned().map_err(doing)?;
+        // The kernel takes 0 for no bound.
+        let patience = patience.max(Duration::from_millis(1));
+        let most = TimeVal::new(
+            libc::time_t::try_from(patience.as_secs()).unwrap_or(libc::time_t::MAX),
+            libc::suseconds_t::from(patience.subsec_micros().cast_signed()),
+        );
+        setsockopt(&socket, sockopt::ReceiveTimeout, &most).map_err(|error| doing(error.into()))?;
+        setsockopt(&socket, sockopt::SendTimeout, &most).map_err(|error| doing(error.into()))?;
+        Ok(Self { socket: socket.into(), reading: Mutex::new(()), writing: Mutex::new(()) })
+    }
+
+    /// Goes through a handshake that begins with sending `first`, on a connection that nobody else uses.
+    pub(crate) fn prove(&self, mut handshake: Handshake, first: Vec<u8>) -> Result<()> {
+        let mut out = first;
+        loop {
+            frame::write_frames(self.as_fd(), &out)?;
+            out.clear();
+            let message = frame::read_short(self.as_fd(), auth::MAX_MESSAGE)?;
+            let received = handshake.receive(&message, &mut out);
+            if !matches!(received, Ok(false)) {
+                frame::write_frames(self.as_fd(), &out)?;
+                return received.map(drop);
+            }
+        }
     }
 
     fn write(&self, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> Result<()> {

@@ -214,6 +214,15 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// Descriptors that were sent through memory, and that nobody has taken.
+    #[error(
+        "{limit} descriptors are on their way to processes that have not taken them, and no more are kept"
+    )]
+    TooManyDeposits {
+        /// How many.
+        limit: usize,
+    },
+
     /// A lock was released that nobody held.
     #[error("the lock was released too many times: nobody held it")]
     NotHeld,

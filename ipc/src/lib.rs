@@ -29,6 +29,8 @@ pub mod call;
 pub mod child;
 pub mod codec;
 pub mod connection;
+#[cfg_attr(all(test, loom), path = "deposit/none.rs")]
+mod deposit;
 mod error;
 pub mod gate;
 mod liveness;

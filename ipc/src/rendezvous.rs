@@ -35,6 +35,11 @@ impl Address {
         Ok(Self(random_bytes()?))
     }
 
+    /// The name of these bytes, which belong to one process of one family.
+    pub(crate) fn of(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     fn socket_address(self) -> Result<UnixAddr> {
         UnixAddr::new_abstract(self.to_string().as_bytes())
             .map_err(|error| Error::os(format!("form the socket address {self}"), error))

@@ -1,4 +1,4 @@
-//! How handles of shared objects travel.
+//! How handles of shared objects travel, and descriptors that cannot go beside the bytes (see `deposit`).
 //!
 //! A handle is a few numbers, which can go through anything. But an object ends with its last handle, so somebody has to know
 //! of those that are on their way. Whoever encodes a message knows what will become of the bytes, and says so:
@@ -13,8 +13,10 @@
 //! late, which is an error.
 
 use crate::arena::{Handle, Pin};
+use crate::deposit::Deposit;
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 /// What was said of the encoding under way on a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +41,16 @@ struct Encoding {
 struct Met {
     pins: Vec<Pin>,
     handles: Vec<Handle>,
+    deposits: Vec<Deposit>,
 }
 
 thread_local! {
     static ENCODING: Cell<Encoding> = const { Cell::new(Encoding { way: Way::Unknown, has_met: false }) };
-    static MET: RefCell<Met> = const { RefCell::new(Met { pins: Vec::new(), handles: Vec::new() }) };
+    static MET: RefCell<Met> = const { RefCell::new(Met {
+        pins: Vec::new(),
+        handles: Vec::new(),
+        deposits: Vec::new(),
+    }) };
 }
 
 fn take_met() -> Met {
@@ -94,29 +101,39 @@ fn encoding<R>(way: Way, encode: impl FnOnce() -> R) -> (R, Met) {
 /// Handles of a message that is decoded at most once. Dropped, they are taken back: the message was not sent.
 #[derive(Debug, Default)]
 #[must_use = "the handles are taken back unless they leave"]
-pub struct Pins(Vec<Pin>);
+pub struct Pins {
+    pins: Vec<Pin>,
+    deposits: Vec<Deposit>,
+}
 
 impl Pins {
     /// The message has left.
     pub fn leave(self) {
-        self.0.into_iter().for_each(Pin::leave);
+        self.pins.into_iter().for_each(Pin::leave);
+        self.deposits.into_iter().for_each(Deposit::leave);
     }
 }
 
 /// Handles that are in bytes which are decoded any number of times, and good as long as this is kept. It travels itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Kept(Vec<Handle>);
+pub struct Kept {
+    handles: Vec<Handle>,
+    /// They stay where they are: what travels is their tickets, in the bytes.
+    #[serde(skip)]
+    deposits: Vec<Arc<Deposit>>,
+}
 
 impl Kept {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.handles.is_empty() && self.deposits.is_empty()
     }
 
     /// Takes those over.
     pub fn append(&mut self, more: &mut Self) {
-        self.0.append(&mut more.0);
+        self.handles.append(&mut more.handles);
+        self.deposits.append(&mut more.deposits);
     }
 }
 
@@ -128,7 +145,7 @@ impl Kept {
 #[inline]
 pub fn once<R, E>(encode: impl FnOnce() -> Result<R, E>) -> Result<(R, Pins), E> {
     let (result, met) = encoding(Way::Once, encode);
-    Ok((result?, Pins(met.pins)))
+    Ok((result?, Pins { pins: met.pins, deposits: met.deposits }))
 }
 
 /// Runs `encode`, whose bytes will be decoded any number of times.
@@ -139,7 +156,8 @@ pub fn once<R, E>(encode: impl FnOnce() -> Result<R, E>) -> Result<(R, Pins), E>
 #[inline]
 pub fn often<R, E>(encode: impl FnOnce() -> Result<R, E>) -> Result<(R, Kept), E> {
     let (result, met) = encoding(Way::Often, encode);
-    Ok((result?, Kept(met.handles)))
+    let deposits = met.deposits.into_iter().map(Arc::new).collect();
+    Ok((result?, Kept { handles: met.handles, deposits }))
 }
 
 /// What was said of the encoding under way. At the end of a thread, when its locals are gone, nothing is known.
@@ -155,6 +173,11 @@ pub(crate) fn note_pin(pin: Pin) {
 /// The encoding under way wrote a handle that has to be kept.
 pub(crate) fn note_handle(handle: Handle) {
     note(|met| met.handles.push(handle));
+}
+
+/// The encoding under way left a descriptor with another process.
+pub(crate) fn note_deposit(deposit: Deposit) {
+    note(|met| met.deposits.push(deposit));
 }
 
 fn note(add: impl FnOnce(&mut Met)) {

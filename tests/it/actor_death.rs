@@ -136,8 +136,8 @@ fn dropping_the_handle_stops_the_actor_and_waits_for_nothing() {
         let pid = ActorProcess::process(&gate).pid() as i32;
         let (proxy, waits) = (ActorProcess::proxy(&gate), gate.wait_async());
         drop(gate);
-        // It cannot have ended: the call in hand has not.
-        opener.send(&()).unwrap();
+        // It has ended by now only if it stopped before the call began.
+        let _ = opener.send(&());
         let waited = waits.wait();
         assert!(matches!(waited, Ok(1) | Err(CallError::ActorStopped { .. })), "{waited:?}");
         eventually("the process ends", || is_gone(pid));

@@ -32,6 +32,7 @@ mod arguments;
 mod authkey;
 mod builds;
 mod context;
+mod deposit;
 mod endings;
 mod entry;
 mod exit;

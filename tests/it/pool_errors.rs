@@ -173,21 +173,6 @@ fn argument_that_cannot_travel_is_an_error_of_the_caller() {
     });
 }
 
-/// A connection needs a descriptor beside the bytes, which a pool's tasks do not carry.
-#[test]
-fn connection_as_an_argument_of_a_task_is_an_error_and_not_a_hang() {
-    isolated(|| {
-        for pool in pools(1) {
-            let (_here, there) = procession::pipe().unwrap();
-            let error = pool.apply(|end: procession::Connection| drop(end), (there,)).unwrap_err();
-            assert!(matches!(error.kind(), ErrorKind::Codec { .. }), "{error:?}");
-            let error = pool.apply(|| procession::pipe().unwrap().0, ()).unwrap_err();
-            assert!(matches!(error.kind(), ErrorKind::BadResult { .. }), "{error:?}");
-            assert_eq!(pool.apply(square, (3,)).unwrap(), 9);
-        }
-    });
-}
-
 /// Panics wherever it is read.
 #[derive(Debug, Serialize)]
 struct Trap(u8);

@@ -6,6 +6,8 @@
 //!
 //! - [`encode_with_handles`] opens a scope that collects duplicates of the descriptors;
 //! - [`decode_with_handles`] opens a scope that gives them out again, each once;
+//! - without a scope, it is deposited with another process, if the encoding is one of [`travel`]: what goes through memory or a
+//!   stream has nothing beside its bytes;
 //! - the round-trip check opens a scope in which a descriptor ends the check, so that it takes nothing.
 //!
 //! The innermost scope counts, and each is closed by its guard, also when a panic or an error passes.
@@ -14,15 +16,18 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use serde::de::{self, Deserialize, Deserializer};
-use serde::ser::{self, Serialize, Serializer};
+use serde::de::{self, Deserializer};
+use serde::ser::{self, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::CodecError;
+use crate::deposit::{self, Deposit, Ticket};
+use crate::travel;
 
 /// Descriptors that one message can carry: `SCM_MAX_FD`, unix(7).
 pub const MAX_HANDLES: usize = 253;
 
-const NO_SCOPE: &str = "a descriptor can only travel over a Connection or as an argument of a process";
+const NO_SCOPE: &str = "a descriptor can only travel in what this library sends";
 
 thread_local! {
     /// The innermost scope; each of those around it is with the guard of the one within.
@@ -96,14 +101,13 @@ impl Serialize for HandleFd {
 
 /// Serialises a descriptor as a [`HandleFd`] of it.
 pub(crate) fn serialize_fd<S: Serializer>(fd: BorrowedFd<'_>, serializer: S) -> Result<S::Ok, S::Error> {
-    let index = collect(fd).map_err(ser::Error::custom)?;
-    serializer.serialize_u32(index)
+    collect(fd).map_err(ser::Error::custom)?.serialize(serializer)
 }
 
 impl<'de> Deserialize<'de> for HandleFd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let index = u32::deserialize(deserializer)?;
-        give(index).map(Self).map_err(de::Error::custom)
+        let way = Way::deserialize(deserializer)?;
+        way.arrive().map(Self).map_err(de::Error::custom)
     }
 }
 
@@ -231,8 +235,41 @@ fn giving<R>(handles: Vec<OwnedFd>, body: impl FnOnce() -> Result<R, CodecError>
     }
 }
 
+/// Where the descriptor of a message is.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum Way {
+    /// Beside the bytes, at this index.
+    Beside(u32),
+    /// With a process that keeps it.
+    Deposited(Ticket),
+}
+
+impl Way {
+    fn arrive(self) -> Result<OwnedFd, String> {
+        match self {
+            Self::Beside(index) => give(index),
+            Self::Deposited(_) if is_checking() => give(0),
+            Self::Deposited(ticket) => deposit::take(ticket).map_err(|error| crate::error::chain(&error)),
+        }
+    }
+}
+
+/// Puts a duplicate into the scope; without one, deposits it, if it is known what becomes of the bytes.
+fn collect(fd: BorrowedFd<'_>) -> Result<Way, String> {
+    let has_scope = innermost(|scope| !matches!(scope, Some(Scope::Give { .. }) | None));
+    let is_lent = match (has_scope, travel::way()) {
+        (Some(true), _) => return put_beside(fd).map(Way::Beside),
+        (_, travel::Way::Unknown) => return Err(NO_SCOPE.to_owned()),
+        (_, way) => way == travel::Way::Often,
+    };
+    let deposit = Deposit::new(fd, is_lent).map_err(|error| crate::error::chain(&error))?;
+    let ticket = deposit.ticket();
+    travel::note_deposit(deposit);
+    Ok(Way::Deposited(ticket))
+}
+
 /// Puts a duplicate into the scope and returns its index.
-fn collect(fd: BorrowedFd<'_>) -> Result<u32, String> {
+fn put_beside(fd: BorrowedFd<'_>) -> Result<u32, String> {
     innermost(|scope| match scope {
         Some(Scope::Check { met }) => {
             *met = true;

@@ -51,14 +51,33 @@ pub(super) fn write(socket: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<
 /// Reads a whole message and the descriptors beside it.
 pub(super) fn read(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut handles = Vec::new();
-    let bytes = read_from(&mut |into| {
+    let fill = &mut |into: &mut [u8]| {
         socket::receive(socket, into, &mut handles, MsgFlags::empty()).map_err(disconnection)
-    })?;
+    };
+    let bytes = read_from(fill, MAX_MESSAGE)?;
     Ok((bytes, handles))
 }
 
+/// Reads a message of at most `limit` bytes, without descriptors.
+pub(super) fn read_short(socket: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>> {
+    let mut handles = Vec::new();
+    let fill = &mut |into: &mut [u8]| {
+        socket::receive(socket, into, &mut handles, MsgFlags::empty()).map_err(disconnection)
+    };
+    read_from(fill, limit as u64)
+}
+
+/// Writes bytes that are frames already.
+pub(super) fn write_frames(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        let sent = socket::send(socket, &[IoSlice::new(bytes)], &[], MsgFlags::empty());
+        bytes = &bytes[sent.map_err(disconnection)?..];
+    }
+    Ok(())
+}
+
 /// Reads a frame from anything that fills a part of a buffer and says how much; 0 is the end.
-fn read_from(fill: &mut dyn FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
+fn read_from(fill: &mut dyn FnMut(&mut [u8]) -> Result<usize>, limit: u64) -> Result<Vec<u8>> {
     let mut short = [0; 4];
     match fill_all(fill, &mut short)? {
         0 => return Err(Error::Disconnected),
@@ -72,7 +91,7 @@ fn read_from(fill: &mut dyn FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>
             return Err(Error::Torn { have: have as u64, want: 8 });
         }
     }
-    read_body(fill, length(short, long, MAX_MESSAGE)?)
+    read_body(fill, length(short, long, limit)?)
 }
 
 /// Whether a second part of the header follows.
@@ -153,13 +172,16 @@ fn disconnection(error: std::io::Error) -> Error {
 /// Reads one frame from bytes of a stranger; for fuzzing.
 #[doc(hidden)]
 pub fn fuzz_frame(mut bytes: &[u8]) {
-    let _ = read_from(&mut |into| {
-        let count = bytes.len().min(into.len());
-        let (now, later) = bytes.split_at(count);
-        into[..count].copy_from_slice(now);
-        bytes = later;
-        Ok(count)
-    });
+    let _ = read_from(
+        &mut |into| {
+            let count = bytes.len().min(into.len());
+            let (now, later) = bytes.split_at(count);
+            into[..count].copy_from_slice(now);
+            bytes = later;
+            Ok(count)
+        },
+        MAX_MESSAGE,
+    );
 }
 
 #[cfg(test)]
@@ -169,13 +191,16 @@ mod tests {
 
     fn read_bytes(bytes: &[u8]) -> Result<Vec<u8>> {
         let mut left = bytes;
-        read_from(&mut |into| {
-            // One byte at a time: the worst that a stream may do.
-            let Some((first, rest)) = left.split_first() else { return Ok(0) };
-            into[0] = *first;
-            left = rest;
-            Ok(1)
-        })
+        read_from(
+            &mut |into| {
+                // One byte at a time: the worst that a stream may do.
+                let Some((first, rest)) = left.split_first() else { return Ok(0) };
+                into[0] = *first;
+                left = rest;
+                Ok(1)
+            },
+            MAX_MESSAGE,
+        )
     }
 
     #[test]

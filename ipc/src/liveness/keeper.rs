@@ -44,6 +44,8 @@ pub(crate) struct Keeper<S> {
     pub(crate) sweep: S,
     /// Whether a process is gone: [`presence`]. Tests have another answer, to show what comes of it.
     pub(crate) presence: fn(Identity, Marked) -> Presence,
+    /// What this process does each time that its keeper was woken: somebody may have asked for it.
+    pub(crate) woken: fn(ProcessId),
 }
 
 /// Whether the kernel has marked a process. That is no answer to whether it is gone.
@@ -94,6 +96,7 @@ impl<S: Fn(ProcessId) + Send + 'static> Keeper<S> {
         let mut round = FIRST_ROUND;
         loop {
             let (roster, seen) = self.table.roster();
+            (self.woken)(self.own);
             let neighbours = self.look(&mut suspects);
             let before = suspects.len();
             suspects.retain_mut(|suspect| !self.is_finished(suspect));

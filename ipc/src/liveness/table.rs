@@ -32,6 +32,8 @@ pub(crate) struct Slot {
     holder: AtomicU64,
     /// What the kernel marks: the keeper's thread id; see [`futex::mark_at_end`].
     pub(super) live: AtomicU32,
+    /// Whether the process keeps descriptors for others: see `deposit::service`. 0 at the beginning of each.
+    deposit: AtomicU32,
 }
 
 /// Who has a slot, as its word says.
@@ -85,6 +87,7 @@ impl Table {
             let own = word(identity, generation);
             // Acquire pairs with the Release of `release`: what was swept for the last holder is done.
             slot.holder.compare_exchange(seen, own, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+            slot.deposit.store(0, Ordering::Relaxed);
             ProcessId::new(number, generation)
         })
     }
@@ -106,6 +109,16 @@ impl Table {
     /// Whether a process, which may be gone, has its slot still: nobody else has had it since.
     pub(crate) fn is_holder(&self, id: ProcessId) -> bool {
         self.holder(id.slot()).is_some_and(|holder| holder.id == id)
+    }
+
+    /// The process in the lowest slot: nobody has had handles for longer, but for those whose slot was used again.
+    pub(crate) fn eldest(&self) -> Option<ProcessId> {
+        self.after(0).find_map(|number| self.holder(number)).map(|holder| holder.id)
+    }
+
+    /// Whether a process that has its slot keeps descriptors for others.
+    pub(crate) fn deposit_word(&self, id: ProcessId) -> Option<&'static AtomicU32> {
+        self.is_holder(id).then(|| self.slot(id).map(|slot| &slot.deposit)).flatten()
     }
 
     /// All slots that may be taken, beginning behind `number` and going round to the one before it.
@@ -148,7 +161,7 @@ impl Table {
     }
 
     /// Wakes all keepers, which then look who is there.
-    pub(super) fn announce(&self) {
+    pub(crate) fn announce(&self) {
         self.header.roster.fetch_add(1, Ordering::Release);
         futex::wake(&self.header.roster, ALL);
     }

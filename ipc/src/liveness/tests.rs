@@ -51,7 +51,7 @@ impl World {
         let (file, region, table) = Self::map(file);
         let own = table.claim(Identity::own().unwrap()).unwrap();
         let sweep = move |gone| locks(region).iter().for_each(|lock| lock.abandon(gone, &Futex));
-        Keeper { table, own, sweep, presence }.start().unwrap();
+        Keeper { table, own, sweep, presence, woken: |_| {} }.start().unwrap();
         Self { file, region, table, own }
     }
 

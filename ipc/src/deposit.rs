@@ -1,0 +1,198 @@
+//! Descriptors on their way through memory: deposited by who sends, taken by who receives.
+//!
+//! A descriptor can only go beside the bytes of a socket. What goes through a queue, or to the worker of a pool, is bytes alone;
+//! so the descriptor is left with another process of the family, and the bytes have a [`Ticket`] for it. It is there also when the
+//! sender has ended. Whoever keeps it is the *host*: the process of the family that has had handles of shared objects for longest,
+//! which mostly is the first one.
+//!
+//! ```text
+//! deposited -> taken             by the first who shows the ticket
+//!           -> taken back        by the sender: the message was not sent
+//! lent      -> lent ...          as often as the ticket is shown: the message may be decoded by several
+//!           -> taken back        by the sender: it is settled
+//! ```
+//!
+//! Invariants:
+//! - a host keeps at most [`MOST`] descriptors; what nobody takes ends with it;
+//! - what is kept is private: no copy of the host by fork has it;
+//! - the host does for itself what it can do for itself; others are served by its thread `procession-deposit`, which starts when
+//!   somebody first asks for it (see [`service`]);
+//! - nobody waits longer than [`PATIENCE`].
+
+mod service;
+
+pub(crate) use service::serve_if_wanted;
+
+use crate::arena::arena;
+use crate::authkey::random_bytes;
+use crate::codec::HandleFd;
+use crate::gate::{self, PerProcess, PrivateFd};
+use crate::liveness::ProcessId;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use service::ask;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Most descriptors that a host keeps.
+const MOST: usize = 512;
+
+/// How long a host is waited for. It may be stopped, or gone; 5 s, as OTP's default for a call.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// For errors.
+const WHAT: &str = "descriptor";
+
+/// Names a descriptor that was deposited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ticket {
+    /// The [`ProcessId`] of the host.
+    host: u32,
+    number: Number,
+}
+
+/// Random, so that nobody takes what he was not given the ticket for.
+type Number = [u8; 16];
+
+/// What a host is asked for.
+#[derive(Debug, Serialize, Deserialize)]
+enum Request {
+    Deposit { fd: HandleFd, is_lent: bool },
+    Take(Number),
+    TakeBack(Number),
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Deposited(Number),
+    Taken(HandleFd),
+    TakenBack,
+    /// It keeps nothing by that number.
+    Gone,
+    Failed(String),
+}
+
+struct Entry {
+    fd: PrivateFd,
+    is_lent: bool,
+}
+
+/// What this process keeps.
+#[derive(Default)]
+struct Store(BTreeMap<Number, Entry>);
+
+/// A copy by fork keeps nothing.
+fn store() -> MutexGuard<'static, Store> {
+    static STORE: OnceLock<PerProcess<Mutex<Store>>> = OnceLock::new();
+    let store = STORE.get_or_init(PerProcess::default).get();
+    store.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store {
+    fn put(&mut self, fd: OwnedFd, is_lent: bool) -> Result<Number> {
+        if self.0.len() >= MOST {
+            return Err(Error::TooManyDeposits { limit: MOST });
+        }
+        let number = random_bytes()?;
+        self.0.insert(number, Entry { fd: fd.into(), is_lent });
+        Ok(number)
+    }
+
+    fn take(&mut self, number: &Number) -> Result<OwnedFd> {
+        let entry = self.0.get(number).ok_or(Error::Gone { what: WHAT })?;
+        let fd = entry.fd.as_fd().try_clone_to_owned();
+        let fd = fd.map_err(|error| Error::os("duplicate a descriptor that was deposited", error))?;
+        if !entry.is_lent {
+            self.0.remove(number);
+        }
+        Ok(fd)
+    }
+}
+
+impl Request {
+    /// Does it, in the host.
+    fn carry_out(self) -> Result<Answer> {
+        let _passage = gate::enter("keeping a descriptor for others");
+        let mut store = store();
+        match self {
+            Self::Deposit { fd, is_lent } => store.put(fd.into_owned(), is_lent).map(Answer::Deposited),
+            Self::Take(number) => store.take(&number).map(|fd| Answer::Taken(fd.into())),
+            Self::TakeBack(number) => {
+                store.0.remove(&number);
+                Ok(Answer::TakenBack)
+            }
+        }
+    }
+
+    /// Has the host do it.
+    fn send(self, host: ProcessId) -> Result<Answer> {
+        if arena()?.inside() == Some(host) {
+            return self.carry_out();
+        }
+        match ask(host, &self)? {
+            Answer::Gone => Err(Error::Gone { what: WHAT }),
+            Answer::Failed(reason) => {
+                Err(Error::os("leave a descriptor with another process", std::io::Error::other(reason)))
+            }
+            answer => Ok(answer),
+        }
+    }
+}
+
+/// A descriptor that was deposited for a message. Dropped, it is taken back.
+#[derive(Debug)]
+pub(crate) struct Deposit {
+    ticket: Ticket,
+    is_left: bool,
+}
+
+impl Deposit {
+    /// Deposits a duplicate of `fd`: to be taken once, or as often as the ticket is shown.
+    pub(crate) fn new(fd: BorrowedFd<'_>, is_lent: bool) -> Result<Self> {
+        let duplicate =
+            fd.try_clone_to_owned().map_err(|error| Error::os("duplicate a descriptor", error))?;
+        let arena = arena()?;
+        // This process is in the table, so somebody is.
+        let own = arena.own()?;
+        let host = arena.eldest().unwrap_or(own);
+        match (Request::Deposit { fd: duplicate.into(), is_lent }).send(host)? {
+            Answer::Deposited(number) => {
+                Ok(Self { ticket: Ticket { host: host.bits(), number }, is_left: false })
+            }
+            _ => Err(Error::Malformed { what: "answer of whoever keeps descriptors" }),
+        }
+    }
+
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// The message has left: whoever shows the ticket takes it.
+    pub(crate) fn leave(mut self) {
+        self.is_left = true;
+    }
+}
+
+impl Drop for Deposit {
+    fn drop(&mut self) {
+        if let Some(host) = ProcessId::from_bits(self.ticket.host).filter(|_| !self.is_left) {
+            // If the host is gone, so is the descriptor.
+            let _ = Request::TakeBack(self.ticket.number).send(host);
+        }
+    }
+}
+
+/// Takes what a ticket is for.
+pub(crate) fn take(ticket: Ticket) -> Result<OwnedFd> {
+    let host = ProcessId::from_bits(ticket.host).ok_or(Error::Malformed { what: "ticket" })?;
+    match Request::Take(ticket.number).send(host)? {
+        Answer::Taken(fd) => Ok(fd.into_owned()),
+        _ => Err(Error::Malformed { what: "answer of whoever keeps descriptors" }),
+    }
+}
+
+#[cfg(test)]
+mod tests;
