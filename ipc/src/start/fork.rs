@@ -28,7 +28,7 @@ use super::{Enter, Made, START, StartMethod, bootstrap, forkserver};
 use crate::gate::{self, Closed, Passage, PrivateFd};
 use crate::sys::fd::{Epolls, Grave, beyond_standard_streams};
 use crate::sys::image::main_image;
-use crate::sys::process::{self, at_exit_first, exit_now, flush_c_streams, pidfd_open};
+use crate::sys::process::{self, Forked, at_exit_first, exit_now, flush_c_streams, pidfd_open};
 use crate::sys::socket::packet_pair;
 use crate::{Error, Result, unwind};
 use crate::{arena, call, child};
@@ -57,6 +57,10 @@ pub(super) struct How {
 ///
 /// Other threads, unless they are allowed; somebody of ours who does not come to a safe point; no process or descriptor
 /// left.
+#[expect(
+    unreachable_code,
+    reason = "the compiler knows that `life` does not return, but not what type that gives its arm"
+)]
 pub(super) fn process(
     passage: Passage,
     enter: &mut Enter<'_>,
@@ -81,22 +85,22 @@ pub(super) fn process(
     let has_name_of_thread = nix::unistd::gettid() != nix::unistd::getpid();
     let inheritance = arena::pins_for_copy();
     let inherited = inheritance.places();
-    let mut parts = Some((closed, Legacy { grave, epolls, socket: theirs, has_name_of_thread }, life));
-    let copy = || match parts.take() {
-        Some((closed, legacy, life)) => {
+    let legacy = Legacy { grave, epolls, socket: theirs, has_name_of_thread };
+    // SAFETY: the gate is closed, so no lock of ours is held by another thread, nor standard output; libc's own locks are
+    // fork's affair. Other threads, which may hold more, are none or the caller's promise. The copy never leaves its arm.
+    let forked = match unsafe { process::fork() } {
+        Ok(Forked::Copy) => {
             let socket = begin(closed, legacy, how.keeps_captured);
             await_go(&socket);
             arena::inherit(&inherited);
-            life(socket)
+            match life(socket) {}
         }
-        // A copy without a life cannot be; if it were, it would have to go.
-        None => exit_now(1),
+        Ok(Forked::Original(pid)) => Ok(pid),
+        Err(error) => Err(Error::os("fork", error)),
     };
-    // SAFETY: the gate is closed, so no lock of ours is held by another thread, nor standard output; libc's own locks are
-    // fork's affair. Other threads, which may hold more, are none or the caller's promise.
-    let forked = unsafe { process::fork(copy) };
-    drop(parts);
-    let pid = forked.map_err(|e| Error::os("fork", e))?;
+    // In this order: what the closure captured may have destructors, which are the user's.
+    drop((closed, legacy, life));
+    let pid = forked?;
     inheritance.leave();
     let passage = gate::enter(START);
     match pidfd_open(pid) {

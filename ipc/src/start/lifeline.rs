@@ -35,6 +35,7 @@ fn adopt(_bytes: &[u8], handles: Vec<OwnedFd>) -> Result<()> {
 }
 
 /// Replaces the lifeline of this process.
+#[inline]
 pub(super) fn arm(reader: Option<OwnedFd>) -> Result<()> {
     let mut own = LIFELINE.lock().unwrap_or_else(PoisonError::into_inner);
     *own = None;

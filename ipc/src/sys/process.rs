@@ -6,7 +6,6 @@ use nix::libc::{self, c_char, c_int};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -269,9 +268,18 @@ pub enum Cloned {
     Copy,
 }
 
-/// Copies this process with the calling thread alone (fork(3)); the copy runs `life` and never comes back.
+/// What [`fork`] returned into.
+#[derive(Debug)]
+pub enum Forked {
+    /// The caller: id of the new process.
+    Original(i32),
+    /// The new process.
+    Copy,
+}
+
+/// Copies this process with the calling thread alone (fork(3)).
 ///
-/// Returns the id of the copy. Handlers of pthread_atfork(3) run, and libc's own locks are free in the copy.
+/// Handlers of pthread_atfork(3) run, and libc's own locks are free in the copy.
 ///
 /// # Errors
 ///
@@ -279,15 +287,14 @@ pub enum Cloned {
 ///
 /// # Safety
 ///
-/// `life` must take no lock that another thread may have held, and rely on nothing that another thread was changing.
-pub unsafe fn fork(life: impl FnOnce() -> Infallible) -> io::Result<i32> {
+/// The copy must take no lock that another thread may have held, and rely on nothing that another thread was changing: so it
+/// must not return to callers that do not know of it.
+pub unsafe fn fork() -> io::Result<Forked> {
     // SAFETY: what the copy may do is the caller's promise.
-    let pid = check(unsafe { libc::fork() })?;
-    if pid == 0 {
-        // It leaves the process; the type says that it does not come back.
-        life();
+    match check(unsafe { libc::fork() })? {
+        0 => Ok(Forked::Copy),
+        pid => Ok(Forked::Original(pid as i32)),
     }
-    Ok(pid as i32)
 }
 
 /// Writes out what C code has buffered for all its output streams.
