@@ -137,16 +137,19 @@ impl Scene for Awaited {
     }
 }
 
+/// FC1.
 #[test]
 fn a_process_is_killed_anywhere_in_acquiring_and_releasing() {
     isolated_with(options(), || kill_everywhere("alone", &mut Alone(Users::new())));
 }
 
+/// FC1.
 #[test]
 fn a_process_is_killed_anywhere_in_releasing_a_lock_that_somebody_waits_for() {
     isolated_with(options(), || kill_everywhere("released", &mut Released(Users::new())));
 }
 
+/// FC2.
 #[test]
 fn a_process_is_killed_anywhere_in_waiting_for_a_lock() {
     isolated_with(options(), || {

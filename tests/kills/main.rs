@@ -4,7 +4,7 @@
 //!   memory, and looked at by the survivors;
 //! - [`trace`], [`shared`]: the stepping, and what others can see of it;
 //! - [`sleeper`]: others, who sleep meanwhile and have to wake;
-//! - [`lock`], [`queue`]: what is killed there, and what the survivors must find;
+//! - [`lock`], [`queue`], [`objects`]: what is killed there, and what the survivors must find;
 //! - [`storm`]: many processes that are killed at random;
 //! - [`quiet`]: what shared memory costs where nothing happens;
 //! - [`scarce`]: what is said where descriptors or memory are lacking;
@@ -36,6 +36,7 @@ mod sleeper;
 mod trace;
 
 mod lock;
+mod objects;
 mod queue;
 mod quiet;
 mod scarce;

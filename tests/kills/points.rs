@@ -11,7 +11,7 @@ use crate::support::{Chance, amount};
 use crate::trace::{Stepped, Traced};
 
 /// Kills at steps in between, in the short form.
-const SHORT: u64 = 4;
+const SHORT: u64 = 2;
 
 /// Most kills of one act in the long form.
 const LONG: u64 = 4000;

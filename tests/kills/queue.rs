@@ -304,7 +304,7 @@ fn options() -> Options {
     Options { watchdog: Duration::from_secs(60 * minutes), ..Options::default() }
 }
 
-/// In a build with the feature `sabotage` of `procession-ipc`, which keeps no journals, it has to find what leaks.
+/// FC3, FC4. In a build with the feature `sabotage` of `procession-ipc`, which keeps no journals, it has to find what leaks.
 #[test]
 fn a_process_is_killed_anywhere_in_using_a_queue() {
     let report = run_isolated(options(), || {
@@ -321,11 +321,13 @@ fn a_process_is_killed_anywhere_in_using_a_queue() {
     }
 }
 
+/// FC2.
 #[test]
 fn a_process_is_killed_anywhere_in_putting_what_somebody_waits_for() {
     isolated_with(options(), || kill_everywhere("awaited put", &mut Awaited::new(false, words())));
 }
 
+/// FC2.
 #[test]
 fn a_process_is_killed_anywhere_in_waiting_for_a_message() {
     isolated_with(options(), || kill_everywhere("awaiting get", &mut Awaited::new(true, words())));
