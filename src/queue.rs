@@ -30,9 +30,9 @@ use std::time::Duration;
 /// - [`len`](Self::len), [`is_empty`](Self::is_empty) and [`is_full`](Self::is_full) are exact at the moment of the call.
 /// - Messages of one process arrive in the order in which it put them, and so do those of all: the order is that of putting.
 ///
-/// A queue without a bound takes as many messages as memory allows, up to 2^24 - 1. All queues of a family together may take
-/// a quarter of the memory of the machine, or of its cgroup; beyond that, putting is [`ErrorKind::OutOfSpace`]. Waiting costs
-/// no processor time.
+/// A queue without a bound takes as many messages as memory allows, up to 2^24 - 1 ([`ErrorKind::Full`]). All queues of a
+/// family together may take a quarter of the memory of the machine, or of its cgroup; beyond that, putting is
+/// [`ErrorKind::OutOfSpace`]. Waiting costs no processor time.
 ///
 /// # Examples
 ///

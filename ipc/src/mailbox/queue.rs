@@ -138,7 +138,7 @@ impl SharedQueue {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] when the time is over, [`Error::OutOfSpace`], [`Error::QueueClosed`]; those of a process that uses
+    /// [`Error::Full`] when the time is over, and at once with [`MOST_MESSAGES`]; [`Error::OutOfSpace`], [`Error::QueueClosed`]; those of a process that uses
     /// shared memory for the first time, as for [`new`](Self::new). Nothing was put then.
     pub fn put(&self, parts: &[&[u8]], wait: Wait) -> Result<()> {
         self.assert_open()?;
@@ -146,6 +146,9 @@ impl SharedQueue {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         if length <= longest_inline(self.segments) {
             return self.put_by(|| self.ring.put(&actor, self.most, parts), length, wait);
+        }
+        if wait == Wait::Never && self.is_full() {
+            return Err(Error::Full);
         }
         // While this is written, nothing is locked.
         let chain = Chain::write(self.segments, actor.own, parts);
@@ -156,7 +159,8 @@ impl SharedQueue {
 
     fn put_by(&self, mut put: impl FnMut() -> Result<(), PutError>, length: usize, wait: Wait) -> Result<()> {
         let act = || match put() {
-            Err(PutError::Full) => self.assert_open().err().map(Err),
+            // A queue without a bound of its own waits for nobody.
+            Err(PutError::Full) if self.most < MOST_MESSAGES => self.assert_open().err().map(Err),
             done => Some(done.map_err(|error| self.put_error(error, length, wait))),
         };
         let is_possible = || self.ring.len() < self.most || self.is_closed();
