@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::thread::park_timeout;
 use std::time::Duration;
 
@@ -26,20 +27,21 @@ fn give(queue: Queue<Vec<u8>>, line: Connection) {
 }
 
 /// Of each thread of the descendants: its place, its processor time in ticks, and how often it was given the processor.
-fn activity() -> Vec<(String, Vec<String>)> {
+fn activity() -> Vec<(PathBuf, Vec<String>)> {
     let tasks = descendants_of(own_pid()).into_iter().flat_map(|process| {
         let folder = fs::read_dir(format!("/proc/{}/task", process.pid));
-        folder.unwrap().map(|entry| entry.unwrap().path())
+        folder.into_iter().flatten().flatten().map(|entry| entry.path())
     });
-    let activity = tasks.map(|task| {
-        let stat = fs::read_to_string(task.join("stat")).unwrap();
-        let status = fs::read_to_string(task.join("status")).unwrap();
-        let times = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2);
-        let switches = status.lines().filter(|line| line.contains("ctxt_switches"));
-        let seen = times.chain(switches).map(str::to_owned).collect();
-        (task.display().to_string(), seen)
-    });
-    activity.collect()
+    tasks.filter_map(|task| activity_of(&task).map(|activity| (task, activity))).collect()
+}
+
+/// `None`: it has just ended.
+fn activity_of(task: &Path) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(task.join("stat")).ok()?;
+    let status = fs::read_to_string(task.join("status")).ok()?;
+    let times = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(2);
+    let switches = status.lines().filter(|line| line.contains("ctxt_switches"));
+    Some(times.chain(switches).map(str::to_owned).collect())
 }
 
 /// Y12, D5: whoever waits for a lock, a message or room sleeps in the kernel, and so do the threads that learn of deaths.
