@@ -13,8 +13,8 @@ use crate::trace::{Stepped, Traced};
 /// Kills at steps in between, in the short form.
 const SHORT: u64 = 2;
 
-/// Most kills of one act in the long form.
-const LONG: u64 = 4000;
+/// Most steps for one act in the long form, all kills together: it is stepped through from the beginning for each.
+const LONG: u64 = 4_000_000;
 
 /// An act, and what the survivors must find.
 pub trait Scene {
@@ -44,7 +44,7 @@ enum Point {
 pub fn kill_everywhere(name: &str, scene: &mut impl Scene) {
     let Some((steps, changes)) = run(scene, None) else { return };
     let mut chance = Chance::new();
-    let stride = steps.div_ceil(LONG);
+    let stride = (steps * steps / 2).div_ceil(LONG).max(1);
     let every_step: Vec<_> = (chance.below(stride)..steps).step_by(stride as usize).collect();
     let some_steps: Vec<_> = (0..SHORT).map(|_| chance.below(steps)).collect();
     let chosen = amount(some_steps, every_step).into_iter().map(Point::Step);
