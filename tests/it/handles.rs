@@ -280,7 +280,10 @@ fn a_lock_in_a_specification_is_there_for_all_incarnations() {
         for round in 0..STARTS {
             let (pid, was_abandoned) = said.get().unwrap();
             assert_eq!(was_abandoned, round > 0);
-            crate::support::kill9(pid);
+            // Not the last one: what is killed as it starts may take a message with it.
+            if round + 1 < STARTS {
+                crate::support::kill9(pid);
+            }
         }
         drop(tree);
         drop(said);
