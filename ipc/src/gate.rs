@@ -36,7 +36,8 @@
 //! | the gate itself | nobody inside, no threads, no private descriptors |
 //! | `child`: the table of children | emptied |
 //! | `start::forkserver`: the server | forgotten: it is the parent's |
-//! | `start::identity`, `start::lifeline`, `authkey` | replaced when the copy adopts its own |
+//! | `start::identity`, `start::lifeline` | replaced when the copy adopts its own |
+//! | `authkey` | kept: it is the family's |
 //! | `start::method`, `start::preload`, `start::surroundings` | kept: what the parent decided holds for the copy's children |
 //! | `log`: the role | that of another process, so the copy has none until it adopts its own |
 //! | `call`: the list of actors | kept; each is connected to anew (`PerProcess`) |
