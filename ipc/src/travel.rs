@@ -29,14 +29,7 @@ pub(crate) enum Way {
     Unknown,
 }
 
-/// The encoding under way.
-#[derive(Debug, Clone, Copy)]
-struct Encoding {
-    way: Way,
-    has_met: bool,
-}
-
-/// The handles that it has met.
+/// The handles that the encoding under way has met.
 #[derive(Debug, Default)]
 struct Met {
     pins: Vec<Pin>,
@@ -45,7 +38,9 @@ struct Met {
 }
 
 thread_local! {
-    static ENCODING: Cell<Encoding> = const { Cell::new(Encoding { way: Way::Unknown, has_met: false }) };
+    // Two cells, not one of two bytes: what is written byte by byte and read as a whole makes the processor wait.
+    static WAY: Cell<Way> = const { Cell::new(Way::Unknown) };
+    static HAS_MET: Cell<bool> = const { Cell::new(false) };
     static MET: RefCell<Met> = const { RefCell::new(Met {
         pins: Vec::new(),
         handles: Vec::new(),
@@ -53,49 +48,48 @@ thread_local! {
     }) };
 }
 
-fn take_met() -> Met {
-    MET.try_with(RefCell::take).unwrap_or_default()
-}
-
 /// What was under way before, which goes on when this is dropped, also when a panic passes.
+///
+/// Numbers and text meet no handles, and each item of a pool's chunk is an encoding: then all this is two looks at a cell.
 struct Outer {
-    /// `None`: it goes on already.
-    encoding: Option<Encoding>,
-    met: Option<Met>,
+    way: Way,
+    met: Option<Box<Met>>,
 }
 
 impl Outer {
-    fn interrupt(way: Way) -> Option<Self> {
-        let new = Encoding { way, has_met: false };
-        let encoding = ENCODING.try_with(|encoding| encoding.replace(new)).ok()?;
-        Some(Self { encoding: Some(encoding), met: encoding.has_met.then(take_met) })
-    }
-
-    /// What the inner one has met.
-    fn go_on(&mut self) -> Met {
-        let Some(outer) = self.encoding.take() else { return Met::default() };
-        let inner = ENCODING.try_with(|encoding| encoding.replace(outer));
-        let met = if inner.is_ok_and(|inner| inner.has_met) { take_met() } else { Met::default() };
-        if let Some(outer) = self.met.take() {
-            let _ = MET.try_with(|met| met.replace(outer));
-        }
-        met
+    #[inline]
+    fn interrupt(way: Way) -> Self {
+        let met = HAS_MET.replace(false).then(|| Box::new(swap_met(Met::default())));
+        Self { way: WAY.replace(way), met }
     }
 }
 
 impl Drop for Outer {
+    #[inline]
     fn drop(&mut self) {
-        // Dropped last: taking pins off is none of the outer encoding's affairs.
-        drop(self.go_on());
+        WAY.set(self.way);
+        if HAS_MET.replace(self.met.is_some()) || self.met.is_some() {
+            // What an error or a panic has left of the inner one is dropped last: taking pins off is none of the outer one's
+            // affairs.
+            drop(swap_met(self.met.take().map(|met| *met).unwrap_or_default()));
+        }
     }
 }
 
+#[cold]
+fn swap_met(new: Met) -> Met {
+    MET.try_with(|met| met.replace(new)).unwrap_or_default()
+}
+
+/// Runs `encode`; if it has met handles, and gives no error, `keep` gets them.
 #[inline]
-fn encoding<R>(way: Way, encode: impl FnOnce() -> R) -> (R, Met) {
-    let outer = Outer::interrupt(way);
-    let result = encode();
-    let met = outer.map(|mut outer| outer.go_on());
-    (result, met.unwrap_or_default())
+fn encoding<R, E>(way: Way, encode: impl FnOnce() -> Result<R, E>, keep: impl FnOnce(Met)) -> Result<R, E> {
+    let _outer = Outer::interrupt(way);
+    let result = encode()?;
+    if HAS_MET.get() {
+        keep(swap_met(Met::default()));
+    }
+    Ok(result)
 }
 
 /// Handles of a message that is decoded at most once. Dropped, they are taken back: the message was not sent.
@@ -112,6 +106,13 @@ impl Pins {
         self.pins.into_iter().for_each(Pin::leave);
         self.deposits.into_iter().for_each(Deposit::leave);
     }
+
+    /// Whether there are none.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.pins.is_empty() && self.deposits.is_empty()
+    }
 }
 
 /// Handles that are in bytes which are decoded any number of times, and good as long as this is kept. It travels itself.
@@ -126,14 +127,18 @@ pub struct Kept {
 impl Kept {
     /// Whether there are none.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.handles.is_empty() && self.deposits.is_empty()
     }
 
     /// Takes those over.
+    #[inline]
     pub fn append(&mut self, more: &mut Self) {
-        self.handles.append(&mut more.handles);
-        self.deposits.append(&mut more.deposits);
+        if !more.is_empty() {
+            self.handles.append(&mut more.handles);
+            self.deposits.append(&mut more.deposits);
+        }
     }
 }
 
@@ -144,8 +149,22 @@ impl Kept {
 /// Those of `encode`.
 #[inline]
 pub fn once<R, E>(encode: impl FnOnce() -> Result<R, E>) -> Result<(R, Pins), E> {
-    let (result, met) = encoding(Way::Once, encode);
-    Ok((result?, Pins { pins: met.pins, deposits: met.deposits }))
+    let mut pins = Pins::default();
+    let result = once_into(&mut pins, encode)?;
+    Ok((result, pins))
+}
+
+/// As [`once`], for one message of several encodings: adds to `pins`.
+///
+/// # Errors
+///
+/// Those of `encode`.
+#[inline]
+pub fn once_into<R, E>(pins: &mut Pins, encode: impl FnOnce() -> Result<R, E>) -> Result<R, E> {
+    encoding(Way::Once, encode, |met| {
+        pins.pins.extend(met.pins);
+        pins.deposits.extend(met.deposits);
+    })
 }
 
 /// Runs `encode`, whose bytes will be decoded any number of times.
@@ -155,14 +174,27 @@ pub fn once<R, E>(encode: impl FnOnce() -> Result<R, E>) -> Result<(R, Pins), E>
 /// Those of `encode`.
 #[inline]
 pub fn often<R, E>(encode: impl FnOnce() -> Result<R, E>) -> Result<(R, Kept), E> {
-    let (result, met) = encoding(Way::Often, encode);
-    let deposits = met.deposits.into_iter().map(Arc::new).collect();
-    Ok((result?, Kept { handles: met.handles, deposits }))
+    let mut kept = Kept::default();
+    let result = often_into(&mut kept, encode)?;
+    Ok((result, kept))
 }
 
-/// What was said of the encoding under way. At the end of a thread, when its locals are gone, nothing is known.
+/// As [`often`], for bytes of several encodings: adds to `kept`.
+///
+/// # Errors
+///
+/// Those of `encode`.
+#[inline]
+pub fn often_into<R, E>(kept: &mut Kept, encode: impl FnOnce() -> Result<R, E>) -> Result<R, E> {
+    encoding(Way::Often, encode, |met| {
+        kept.handles.extend(met.handles);
+        kept.deposits.extend(met.deposits.into_iter().map(Arc::new));
+    })
+}
+
+/// What was said of the encoding under way.
 pub(crate) fn way() -> Way {
-    ENCODING.try_with(|encoding| encoding.get().way).unwrap_or(Way::Unknown)
+    WAY.get()
 }
 
 /// The encoding under way pinned an object.
@@ -181,6 +213,6 @@ pub(crate) fn note_deposit(deposit: Deposit) {
 }
 
 fn note(add: impl FnOnce(&mut Met)) {
-    let _ = ENCODING.try_with(|encoding| encoding.set(Encoding { has_met: true, ..encoding.get() }));
+    HAS_MET.set(true);
     let _ = MET.try_with(|met| add(&mut met.borrow_mut()));
 }

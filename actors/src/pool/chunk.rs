@@ -142,9 +142,7 @@ impl Chunker {
     }
 
     fn encode<T: Serialize>(&mut self, item: &T) -> Result<(), CodecError> {
-        let ((), mut kept) = travel::often(|| codec::encode_into(item, &mut self.frames))?;
-        self.open_kept.append(&mut kept);
-        Ok(())
+        travel::often_into(&mut self.open_kept, || codec::encode_into(item, &mut self.frames))
     }
 
     /// Ends the chunk that is being filled.

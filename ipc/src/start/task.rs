@@ -149,10 +149,9 @@ fn run_chunk<R, C>(
                 step.set(Step::Call);
                 let value = call();
                 step.set(Step::Encode);
-                let pins = reply.write(&value).map_err(|error| Failure::BadResult(error.to_string()))?;
+                reply.write(&value).map_err(|error| Failure::BadResult(error.to_string()))?;
                 drop(value);
                 reply.keep();
-                pins.leave();
             }
             Ok(())
         });
@@ -205,6 +204,8 @@ struct Reply<'a> {
     tail: Option<(usize, usize)>,
     /// Whether a result of this chunk is known to be readable.
     is_checked: bool,
+    /// The handles in the result that is being written.
+    pins: Pins,
 }
 
 impl<'a> Reply<'a> {
@@ -212,42 +213,46 @@ impl<'a> Reply<'a> {
     fn begin(out: &'a mut Vec<u8>) -> Self {
         let start = out.len();
         out.extend_from_slice(&[0; LENGTH]);
-        Self { start, end: out.len(), out, results: 0, tail: None, is_checked: false }
+        Self { start, end: out.len(), out, results: 0, tail: None, is_checked: false, pins: Pins::default() }
     }
 
     /// Writes a result. It counts once it is [kept](Self::keep).
     #[inline]
-    fn write<R: Wire>(&mut self, value: &R) -> Result<Pins, CodecError> {
+    fn write<R: Wire>(&mut self, value: &R) -> Result<(), CodecError> {
         if self.is_checked && self.tail.is_none() {
-            travel::once(|| codec::encode_wire(value, self.out)).map(|((), pins)| pins)
+            travel::once_into(&mut self.pins, || codec::encode_wire(value, self.out))
         } else {
             self.write_and_check(value)
         }
     }
 
     #[inline(never)]
-    fn write_and_check<R: Wire>(&mut self, value: &R) -> Result<Pins, CodecError> {
+    fn write_and_check<R: Wire>(&mut self, value: &R) -> Result<(), CodecError> {
         if self.tail.is_some() {
             // The mark of `Ok` in a `Result`.
             codec::encode_into(&0_u32, self.out)?;
         }
         let at = self.out.len();
-        let ((), pins) = travel::once(|| codec::encode_wire(value, self.out))?;
+        travel::once_into(&mut self.pins, || codec::encode_wire(value, self.out))?;
         codec::check_encoded::<R, R>(&self.out[at..])?;
         self.is_checked = true;
-        Ok(pins)
+        Ok(())
     }
 
     #[inline]
     fn keep(&mut self) {
         self.results += 1;
         self.end = self.out.len();
+        if !self.pins.is_empty() {
+            std::mem::take(&mut self.pins).leave();
+        }
     }
 
     /// Has `count` items fail; whatever was written for the first of them is gone.
     #[cold]
     fn fail(&mut self, count: usize, failure: &Failure) {
         self.out.truncate(self.end);
+        drop(std::mem::take(&mut self.pins));
         if self.tail.is_none() {
             self.tail = Some((self.results, self.end));
             self.out.extend_from_slice(&[0; LENGTH]);
