@@ -194,7 +194,10 @@ mod tests {
 
     #[test]
     fn an_unknown_group_or_figure_is_told_with_those_that_exist() {
-        assert_eq!(names("pol", None).unwrap_err(), "no group `pol`; groups: start, pool, manager");
+        assert_eq!(
+            names("pol", None).unwrap_err(),
+            "no group `pol`; groups: start, queue, pool, manager, sync"
+        );
         let error = names("pool", Some("pool.appl")).unwrap_err();
         assert!(error.starts_with("no figure `pool.appl` in group `pool`; figures: pool.apply, "), "{error}");
     }

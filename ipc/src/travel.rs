@@ -142,6 +142,14 @@ impl Kept {
     }
 }
 
+/// Whether a `T`, as it is decoded, may have handles in it. A handle gives something back when it is dropped, so numbers, for
+/// one, have none, and need none of what follows.
+#[must_use]
+#[inline]
+pub const fn may_carry<T>() -> bool {
+    std::mem::needs_drop::<T>()
+}
+
 /// Runs `encode`, whose bytes will be decoded once or not at all.
 ///
 /// # Errors

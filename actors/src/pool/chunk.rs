@@ -9,7 +9,6 @@ use procession_ipc::codec::{self, CodecError};
 use procession_ipc::start::TaskId;
 use procession_ipc::start::target::TaskArg;
 use procession_ipc::travel::{self, Kept};
-use serde::Serialize;
 use std::num::NonZero;
 use std::sync::Arc;
 
@@ -133,15 +132,18 @@ impl Chunker {
 
     fn append<T: TaskArg<M>, M>(&mut self, item: &T) -> Result<(), CodecError> {
         if self.items > 0 {
-            return self.encode(item);
+            return self.encode::<T, M>(item);
         }
         begin_task(&mut self.frames);
         let start = self.frames.len();
-        self.encode(item)?;
+        self.encode::<T, M>(item)?;
         codec::check_encoded::<T, T::Owned>(&self.frames[start..])
     }
 
-    fn encode<T: Serialize>(&mut self, item: &T) -> Result<(), CodecError> {
+    fn encode<T: TaskArg<M>, M>(&mut self, item: &T) -> Result<(), CodecError> {
+        if !travel::may_carry::<T::Owned>() {
+            return codec::encode_into(item, &mut self.frames);
+        }
         travel::often_into(&mut self.open_kept, || codec::encode_into(item, &mut self.frames))
     }
 

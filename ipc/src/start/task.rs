@@ -219,10 +219,12 @@ impl<'a> Reply<'a> {
     /// Writes a result. It counts once it is [kept](Self::keep).
     #[inline]
     fn write<R: Wire>(&mut self, value: &R) -> Result<(), CodecError> {
-        if self.is_checked && self.tail.is_none() {
-            travel::once_into(&mut self.pins, || codec::encode_wire(value, self.out))
-        } else {
+        if !self.is_checked || self.tail.is_some() {
             self.write_and_check(value)
+        } else if !travel::may_carry::<R>() {
+            codec::encode_wire(value, self.out)
+        } else {
+            travel::once_into(&mut self.pins, || codec::encode_wire(value, self.out))
         }
     }
 
