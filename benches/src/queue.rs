@@ -6,7 +6,7 @@ use crate::harness::{Better, Contest, Figure, Peer, Result, Side, check};
 use procession::prelude::*;
 use procession::set_spin_limit;
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
+
 use std::time::{Duration, Instant};
 
 /// A figure of `queue.bytes`: name, bytes of a message, producers (and as many consumers), our N, Python's, goal, floor.
@@ -135,10 +135,10 @@ pub(crate) const FIGURES: &[Figure] = &[
 ];
 
 /// The message with a number: bytes as Python's are.
-fn message(number: u64, size: usize) -> ByteBuf {
+fn message(number: u64, size: usize) -> Vec<u8> {
     let mut bytes = vec![0x5A; size];
     bytes[..8].copy_from_slice(&number.to_le_bytes());
-    ByteBuf::from(bytes)
+    bytes
 }
 
 fn sum_of(bytes: &[u8]) -> Option<u64> {
@@ -147,7 +147,7 @@ fn sum_of(bytes: &[u8]) -> Option<u64> {
 }
 
 /// Puts that many numbered messages whenever it is told to, and answers with their sum.
-fn produce(queue: &Queue<ByteBuf>, size: usize, there: &Connection) -> Result<(), String> {
+fn produce(queue: &Queue<Vec<u8>>, size: usize, there: &Connection) -> Result<(), String> {
     serve(there, |n| {
         (0..n).try_fold(0, |sum: u64, number| {
             queue.put(message(number, size))?;
@@ -157,7 +157,7 @@ fn produce(queue: &Queue<ByteBuf>, size: usize, there: &Connection) -> Result<()
 }
 
 /// Gets that many whenever it is told to.
-fn consume(queue: &Queue<ByteBuf>, there: &Connection) -> Result<(), String> {
+fn consume(queue: &Queue<Vec<u8>>, there: &Connection) -> Result<(), String> {
     serve(there, |n| (0..n).try_fold(0, |sum: u64, _| Ok(sum + sum_of(&queue.get()?).unwrap_or(0))))
 }
 
@@ -262,13 +262,13 @@ impl Crew {
 
 /// Two queues between this process and another.
 struct PingPong {
-    there: Queue<ByteBuf>,
-    back: Queue<ByteBuf>,
+    there: Queue<Vec<u8>>,
+    back: Queue<Vec<u8>>,
     _process: Process<Result<(), String>>,
 }
 
 /// Sends back what comes, for ever.
-fn echo(there: &Queue<ByteBuf>, back: &Queue<ByteBuf>, spin: Duration) -> Result<(), String> {
+fn echo(there: &Queue<Vec<u8>>, back: &Queue<Vec<u8>>, spin: Duration) -> Result<(), String> {
     set_spin_limit(spin);
     loop {
         there.get().and_then(|bytes| Ok(back.put(bytes)?)).map_err(|error| error.to_string())?;
