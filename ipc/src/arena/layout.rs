@@ -1,6 +1,6 @@
 //! What lies where in an arena.
 //!
-//! All parts but the first grow with the arena, so a small one (RLIMIT_AS, RLIMIT_FSIZE) works like a large one.
+//! All parts but the first two grow with the arena, so a small one (RLIMIT_AS, RLIMIT_FSIZE) works like a large one.
 
 use super::annex::Annexes;
 use super::cell::{Cell, Cells, HOLDER_WORDS};
