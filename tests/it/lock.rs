@@ -1,6 +1,7 @@
 //! Locks between processes: under every start method, and when their holders die.
 
-use crate::support::isolated;
+use crate::family::{contexts, run, start};
+use crate::support::{isolated, thread_count};
 use procession::prelude::*;
 use std::time::Duration;
 
@@ -73,14 +74,10 @@ fn a_guard_releases_its_lock() {
 #[test]
 fn the_next_one_gets_the_lock_of_a_process_that_ended_and_is_told() {
     isolated(|| {
-        for context in crate::family::contexts() {
+        for context in contexts() {
             let lock = Lock::new().unwrap();
             let (here, there) = pipe().unwrap();
-            let killed = Process::builder(hold_and_wait)
-                .args((lock.clone(), there))
-                .context(&context)
-                .start()
-                .unwrap();
+            let killed = start(&context, hold_and_wait, (lock.clone(), there));
             assert!(!here.recv::<bool>().unwrap());
             assert!(lock.try_acquire().unwrap().is_none(), "its holder lives");
             killed.kill().unwrap();
@@ -89,13 +86,9 @@ fn the_next_one_gets_the_lock_of_a_process_that_ended_and_is_told() {
             drop(guard);
             assert!(!lock.acquire().unwrap().was_abandoned(), "the next one is not told again");
 
-            let aborted =
-                Process::builder(hold_and_abort).args((lock.clone(),)).context(&context).start().unwrap();
-            aborted.join().unwrap();
+            start(&context, hold_and_abort, (lock.clone(),)).join().unwrap();
             assert!(lock.acquire().unwrap().was_abandoned(), "{context:?}");
-            let returned =
-                Process::builder(hold_and_return).args((lock.clone(),)).context(&context).start().unwrap();
-            returned.join().unwrap();
+            run(&context, hold_and_return, (lock.clone(),));
             assert!(lock.acquire().unwrap().was_abandoned(), "{context:?}");
         }
     });
@@ -129,14 +122,12 @@ fn a_killed_waiter_keeps_nobody_waiting() {
 #[test]
 fn a_lock_may_come_back_as_a_result_and_be_released_elsewhere() {
     isolated(|| {
-        for context in crate::family::contexts() {
+        for context in contexts() {
             let lock = Lock::new().unwrap();
             lock.acquire().unwrap().keep();
-            let releaser = Process::builder(release).args((lock.clone(),)).context(&context).start().unwrap();
-            releaser.result().unwrap();
+            run(&context, release, (lock.clone(),));
             assert!(!lock.is_locked(), "{context:?}");
-            let maker: Process<Lock> = Process::builder(make).context(&context).start().unwrap();
-            let made = maker.result().unwrap();
+            let made: Lock = run(&context, make, ());
             assert!(made.acquire().unwrap().was_abandoned(), "{context:?}");
         }
     });
@@ -167,25 +158,19 @@ fn one_process_at_a_time_holds_a_lock() {
     });
 }
 
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
-}
-
 fn threads_with(lock: Lock) -> (usize, usize) {
-    let before = threads();
+    let before = thread_count();
     drop(lock.acquire().unwrap());
-    (before, threads())
+    (before, thread_count())
 }
 
 #[test]
 fn a_process_has_a_keeper_from_its_first_handle_on() {
     isolated(|| {
-        for context in crate::family::contexts() {
-            let without = Process::builder(threads).context(&context).start().unwrap();
-            assert_eq!(without.result().unwrap(), 1, "{context:?}");
+        for context in contexts() {
+            assert_eq!(run(&context, thread_count, ()), 1, "{context:?}");
             let lock = Lock::new().unwrap();
-            let with = Process::builder(threads_with).args((lock,)).context(&context).start().unwrap();
-            assert_eq!(with.result().unwrap(), (2, 2), "{context:?}: it has a handle");
+            assert_eq!(run(&context, threads_with, (lock,)), (2, 2), "{context:?}: it has a handle");
         }
     });
 }

@@ -1,7 +1,7 @@
 //! Queues between processes: Python's verbs, under every start method, and what Python's cannot do.
 
 use crate::family::{contexts, run, start};
-use crate::support::isolated;
+use crate::support::{eventually, isolated, own_pid, sleepers, thread_count};
 use procession::prelude::*;
 use serde::{Deserialize, Serialize, Serializer};
 use std::time::{Duration, Instant};
@@ -200,6 +200,8 @@ fn whoever_waits_stops_waiting_when_the_queue_is_closed() {
             let getter = scope.spawn(|| empty.get().unwrap_err().kind().clone());
             let putter = scope.spawn(|| full.put(2).unwrap_err().kind().clone());
             let all = scope.spawn(|| empty.iter().map(Result::unwrap).collect::<Vec<i32>>());
+            // All but this thread, and the one that learns of deaths.
+            eventually("they sleep", || sleepers(own_pid()).len() == thread_count() - 2);
             [&empty, &full].into_iter().for_each(Queue::close);
             assert_eq!(getter.join().unwrap(), ErrorKind::QueueClosed);
             assert_eq!(putter.join().unwrap(), ErrorKind::QueueClosed);

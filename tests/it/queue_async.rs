@@ -2,7 +2,7 @@
 
 use crate::actor_async::{block_on, switches};
 use crate::family::{contexts, start};
-use crate::support::{eventually, isolated, thread_count};
+use crate::support::{eventually, isolated, sleepers, thread_count};
 use procession::prelude::*;
 use std::future::Future;
 use std::pin::pin;
@@ -44,11 +44,13 @@ fn tasks_put_and_get_as_threads_do() {
 fn hundreds_of_tasks_wait_with_a_thread_or_two() {
     isolated(|| {
         let queues: Vec<Queue<u32>> = (0..200).map(|_| Queue::new().unwrap()).collect();
+        let threads = thread_count();
         let mut waits: Vec<_> =
             queues.iter().chain(&queues).map(|queue| Box::pin(queue.get_async())).collect();
         let mut context = TaskContext::from_waker(Waker::noop());
         assert!(waits.iter_mut().all(|wait| wait.as_mut().poll(&mut context).is_pending()));
-        let threads = thread_count();
+        // One sleeps for 127 queues.
+        assert_eq!(thread_count(), threads + 2);
         for (number, queue) in (0..).zip(&queues) {
             queue.put(number).unwrap();
             queue.put(number).unwrap();
@@ -56,7 +58,7 @@ fn hundreds_of_tasks_wait_with_a_thread_or_two() {
         for (number, wait) in (0..200).chain(0..200).zip(waits) {
             assert_eq!(block_on(wait).unwrap(), number);
         }
-        assert_eq!(thread_count(), threads);
+        assert_eq!(thread_count(), threads + 2, "the same ones");
     });
 }
 
@@ -76,6 +78,8 @@ fn a_wait_that_is_given_up_takes_no_message_with_it() {
             let (here, there) = pipe().unwrap();
             let process = Process::spawn(get_one, (queue.clone(), there)).unwrap();
             here.recv::<()>().unwrap();
+            let pid = process.pid().cast_signed();
+            eventually("it sleeps", || sleepers(pid).contains(&pid));
             queue.put(7).unwrap();
             drop(wait);
             assert_eq!(here.recv::<u32>().unwrap(), 7);

@@ -49,7 +49,10 @@ use nix::{
 
 use amount::is_long;
 pub use amount::{Chance, amount};
-pub use procfs::{ProcessState, children_of, descendants_of, fd_table as fd_table_of, memory_of, process};
+pub use procfs::{
+    ProcessState, all as processes, children_of, descendants_of, fd_table as fd_table_of, memory_of, process,
+    sleepers_of as sleepers,
+};
 pub use program::{file as example_file, outputs, printed};
 
 /// `warden` or `body`; the outer process has none.

@@ -1,16 +1,14 @@
 //! Processes that sleep in shared memory when somebody else is killed, and have to wake.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::libc::SYS_futex;
 use procession::prelude::*;
 use procession::{Target, Wire};
 
-use crate::support::{eventually, process};
+use crate::support::{eventually, sleepers};
 
 /// For what should have come long ago: what is stuck becomes a failure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -83,7 +81,5 @@ impl<T: Send + 'static> WhenAsleep<T> {
 
 /// Whether the main thread of a process sleeps on a futex.
 fn sleeps(pid: i32) -> bool {
-    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    let is_asleep = process(pid).is_some_and(|found| found.state == 'S');
-    is_asleep && call.starts_with(&format!("{SYS_futex} "))
+    sleepers(pid).contains(&pid)
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use nix::libc::SYS_futex;
+
 /// One process at the moment of asking.
 #[derive(Debug, Clone)]
 pub struct ProcessState {
@@ -70,6 +72,18 @@ pub fn list(processes: &[ProcessState]) -> String {
 /// The ids of the threads of `pid`.
 pub fn threads_of(pid: i32) -> Vec<i32> {
     numbers_in(&format!("/proc/{pid}/task"))
+}
+
+/// The ids of the threads of `pid` that sleep in futex(2): on a word of shared memory, or for another thread.
+pub fn sleepers_of(pid: i32) -> Vec<i32> {
+    let call = format!("{SYS_futex} ");
+    let is_asleep = |thread: &i32| {
+        let file = |name| fs::read_to_string(format!("/proc/{pid}/task/{thread}/{name}")).unwrap_or_default();
+        // One that is stopped may be said to be in the call that it was in before.
+        let state = file("stat");
+        file("syscall").starts_with(&call) && parse_stat(&state).is_some_and(|(_, state, _)| state == 'S')
+    };
+    threads_of(pid).into_iter().filter(is_asleep).collect()
 }
 
 /// Memory of `pid` that belongs to no file, in KiB.
