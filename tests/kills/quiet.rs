@@ -12,7 +12,7 @@ use procession::prelude::*;
 use crate::relatives;
 use crate::shared::Shared;
 use crate::sleeper::{PATIENCE, Sleeper, whenever_told};
-use crate::support::{descendants_of, eventually, isolated, kill9, own_pid};
+use crate::support::{descendants_of, eventually, fd_table_of, isolated, kill9, own_pid, processes};
 
 fn acquire(lock: Lock, line: Connection) {
     whenever_told(&line, || lock.acquire().unwrap().keep());
@@ -72,6 +72,9 @@ fn who_waits_uses_no_processor_time() {
     });
 }
 
+/// What the links to it in `/proc` say of the memory of a family.
+const MEMORY: &str = "/memfd:procession ";
+
 /// As large as a core file may get here; far less than an arena, far more than a small program.
 const CORE: u64 = 512 << 20;
 
@@ -111,7 +114,25 @@ fn stay(queue: Queue<Vec<u8>>, lock: Lock, line: Connection) {
     queue.iter().count();
 }
 
-/// A family with much in its hands, of which nobody is left to clear up.
+/// The processes that have the memory file of this inode open or mapped.
+fn holders_of(inode: u64) -> Vec<i32> {
+    let has_it_open = |pid: i32| {
+        let memory = fd_table_of(pid).into_iter().filter(|(_, target)| target.starts_with(MEMORY));
+        let inodes =
+            memory.filter_map(|(fd, _)| fs::metadata(format!("/proc/{pid}/fd/{fd}")).ok()).map(|m| m.ino());
+        inodes.into_iter().any(|other| other == inode)
+    };
+    let has_it_mapped = |pid: i32| {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        let inode = inode.to_string();
+        maps.lines().any(|line| line.contains(MEMORY) && line.split_whitespace().nth(4) == Some(&inode))
+    };
+    let pids = processes().into_iter().map(|process| process.pid);
+    pids.filter(|pid| has_it_open(*pid) || has_it_mapped(*pid)).collect()
+}
+
+/// A family with much in its hands, of which nobody is left to clear up. Nor is its memory: a file without a name ends with
+/// the last who has it.
 #[test]
 fn a_family_that_is_killed_as_a_whole_leaves_nothing() {
     let test = "quiet::a_family_that_is_killed_as_a_whole_leaves_nothing";
@@ -123,16 +144,18 @@ fn a_family_that_is_killed_as_a_whole_leaves_nothing() {
                 Process::spawn(stay, (queue.clone(), lock.clone(), there)).unwrap();
                 here.recv::<()>().unwrap();
             }
-            println!("ready");
+            println!("ready {}", Shared::up_to(0).file().metadata().unwrap().ino());
             return queue.iter().for_each(drop);
         }
         let mut root = relatives::start(test, "family");
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(root.stdout.take().unwrap()));
         // The harness begins the line.
-        assert!(lines.any(|line| line.unwrap().ends_with("ready")));
+        let inode = lines.find_map(|line| line.unwrap().split_once("ready ")?.1.parse().ok()).unwrap();
         let family = descendants_of(own_pid());
         assert!(family.len() >= 5, "{family:?}");
+        assert!(holders_of(inode).len() >= 4, "a root and three others");
         family.iter().for_each(|process| kill9(process.pid));
         root.wait().unwrap();
+        eventually("nobody has the memory", || holders_of(inode).is_empty());
     });
 }
