@@ -15,13 +15,13 @@ use crate::sleeper::{PATIENCE, Sleeper, WhenAsleep, whenever_told};
 use crate::support::{Options, amount, eventually, inside_body, isolated_with, run_isolated};
 use crate::trace::between_marks;
 
-const SMALL: usize = 64;
+pub const SMALL: usize = 64;
 
 /// Five such messages, and a segment has no room for a small one.
-const FIFTH: usize = 52_400;
+pub const FIFTH: usize = 52_400;
 
 /// It has segments of its own, three of them.
-const LARGE: usize = 600 << 10;
+pub const LARGE: usize = 600 << 10;
 
 /// What is waited for after each kill.
 const LEAK: &str = "what the dead had is free";
@@ -57,32 +57,31 @@ fn act(act: Act, queue: Queue<Vec<u8>>, line: Connection) {
 }
 
 /// What one process does, which is killed, and what was done before.
-struct Case {
-    name: &'static str,
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    pub name: &'static str,
     /// Whether the queue was used before; if it was, one message of [`FIFTH`] is what was in its segment.
     is_used: bool,
     put: &'static [usize],
     got: usize,
     /// Puts a message of this length, or gets.
-    act: Option<usize>,
+    pub act: Option<usize>,
 }
 
-const CASES: [Case; 9] = [
-    Case { name: "first put", is_used: false, put: &[], got: 0, act: Some(SMALL) },
-    Case { name: "put", is_used: true, put: &[SMALL], got: 0, act: Some(SMALL) },
-    Case { name: "put at the end of a segment", is_used: true, put: &[FIFTH; 4], got: 0, act: Some(SMALL) },
-    Case { name: "put of 100 KiB", is_used: true, put: &[SMALL], got: 0, act: Some(100 << 10) },
-    Case { name: "put of 600 KiB", is_used: true, put: &[SMALL], got: 0, act: Some(LARGE) },
-    Case { name: "get", is_used: true, put: &[SMALL; 2], got: 0, act: None },
-    Case { name: "last get", is_used: true, put: &[SMALL], got: 0, act: None },
-    Case { name: "get at the end of a segment", is_used: true, put: &END, got: 4, act: None },
-    Case { name: "get of 600 KiB", is_used: true, put: &[LARGE, SMALL], got: 0, act: None },
-];
-const END: [usize; 5] = [FIFTH, FIFTH, FIFTH, FIFTH, SMALL];
+impl Case {
+    /// A put of this length into a queue that was used.
+    pub const fn put(name: &'static str, put: &'static [usize], length: usize) -> Self {
+        Self { name, is_used: true, put, got: 0, act: Some(length) }
+    }
+
+    pub const fn get(name: &'static str, put: &'static [usize], got: usize) -> Self {
+        Self { name, is_used: true, put, got, act: None }
+    }
+}
 
 /// A queue, what is in it, and what is in use while nothing is in it.
-struct Queued {
-    case: Case,
+pub struct Queued {
+    pub case: Case,
     queue: Queue<Vec<u8>>,
     model: VecDeque<Vec<u8>>,
     number: u64,
@@ -92,7 +91,7 @@ struct Queued {
 
 impl Queued {
     /// `words`: see [`Scene::words`].
-    fn new(case: Case, words: u64) -> Self {
+    pub fn new(case: Case, words: u64) -> Self {
         let (queue, usage) = (Queue::new().unwrap(), usage().unwrap());
         Self { case, queue, model: VecDeque::new(), number: 0, usage, words }
     }
@@ -125,14 +124,9 @@ impl Queued {
             "a wrong message"
         );
     }
-}
 
-impl Scene for Queued {
-    fn words(&self) -> u64 {
-        self.words
-    }
-
-    fn start(&mut self) -> (Process<()>, Connection) {
+    /// Does what was done before.
+    pub fn prepare(&mut self) {
         if self.case.is_used {
             self.align();
             self.usage = usage().unwrap();
@@ -144,7 +138,11 @@ impl Scene for Queued {
         }
         self.case.put.iter().for_each(|length| self.put(*length));
         (0..self.case.got).for_each(|_| self.get());
-        let what = match self.case.act {
+    }
+
+    /// Starts a process that puts a message of this length, or gets.
+    pub fn start_act(&mut self, length: Option<usize>) -> (Process<()>, Connection) {
+        let what = match length {
             Some(length) => {
                 self.number += 1;
                 Act::Put(self.number, length)
@@ -155,9 +153,10 @@ impl Scene for Queued {
         (Process::spawn(act, (what, self.queue.clone(), there)).unwrap(), line)
     }
 
-    fn check(&mut self, is_done: bool) {
+    /// The last process that was started, which put a message of this length or got one, was killed.
+    pub fn killed(&mut self, length: Option<usize>, is_done: bool) {
         let before = self.model.len();
-        if let Some(length) = self.case.act {
+        if let Some(length) = length {
             let put = message(self.number, length);
             self.model.push_back(put);
             if self.queue.len() == before {
@@ -168,7 +167,10 @@ impl Scene for Queued {
         }
         assert_eq!(self.queue.len(), self.model.len(), "lost or doubled");
         assert!(!is_done || self.model.len() != before);
-        // Both sides go on, also if they have to take a lock over.
+    }
+
+    /// Both sides go on, also if they have to take a lock over, and nothing is left of the dead.
+    pub fn go_on(&mut self) {
         self.put(SMALL);
         while !self.model.is_empty() {
             self.get();
@@ -178,8 +180,24 @@ impl Scene for Queued {
     }
 }
 
+impl Scene for Queued {
+    fn words(&self) -> u64 {
+        self.words
+    }
+
+    fn start(&mut self) -> (Process<()>, Connection) {
+        self.prepare();
+        self.start_act(self.case.act)
+    }
+
+    fn check(&mut self, is_done: bool) {
+        self.killed(self.case.act, is_done);
+        self.go_on();
+    }
+}
+
 /// Where the words of shared memory end: in front of the first segment, which is that of the first message.
-fn words() -> u64 {
+pub fn words() -> u64 {
     let (queue, first) = (Queue::new().unwrap(), message(1, SMALL));
     queue.put(first.clone()).unwrap();
     let place = Shared::find(&first).expect("the message is not in the memory");
@@ -299,26 +317,130 @@ impl Scene for Full {
     }
 }
 
-fn options() -> Options {
+/// A putter sleeps, since the queue is full, is woken first, and killed; another one sleeps behind it.
+struct Crowded {
+    queue: Queue<Vec<u8>>,
+    giver: Arc<Sleeper>,
+    /// Has the other one fall asleep too, and makes room for one.
+    get: Option<WhenAsleep<()>>,
+    words: u64,
+}
+
+impl Crowded {
+    fn new(words: u64) -> Self {
+        let queue = Queue::bounded(1).unwrap();
+        let (giver, ()) = Sleeper::start(give, |line| (queue.clone(), line));
+        queue.get().unwrap();
+        Self { queue, giver: Arc::new(giver), get: None, words }
+    }
+}
+
+impl Scene for Crowded {
+    fn words(&self) -> u64 {
+        self.words
+    }
+
+    fn start(&mut self) -> (Process<()>, Connection) {
+        self.queue.put(message(0, SMALL)).unwrap();
+        let (line, there) = pipe().unwrap();
+        (Process::spawn(act, (Act::Put(2, SMALL), self.queue.clone(), there)).unwrap(), line)
+    }
+
+    fn prepared(&mut self, pid: i32) {
+        let (queue, giver) = (self.queue.clone(), self.giver.clone());
+        let get = move || {
+            giver.fall_asleep();
+            assert!(queue.get_timeout(PATIENCE).unwrap() == message(0, SMALL));
+        };
+        self.get = Some(WhenAsleep::start(pid, get));
+    }
+
+    fn check(&mut self, is_done: bool) {
+        self.get.take().unwrap().finish();
+        // There was room for one: the other one has it, if the dead one did not take it.
+        let first = self.queue.get_timeout(PATIENCE).unwrap();
+        if first == message(2, SMALL) {
+            assert!(self.queue.get_timeout(PATIENCE).unwrap() == message(1, SMALL));
+        } else {
+            assert!(!is_done, "lost");
+            assert!(first == message(1, SMALL));
+        }
+        let () = self.giver.woken();
+        assert!(self.queue.is_empty());
+    }
+}
+
+pub fn options() -> Options {
     let minutes = amount(5, 60);
     Options { watchdog: Duration::from_secs(60 * minutes), ..Options::default() }
 }
 
-/// FC3, FC4. In a build with the feature `sabotage` of `procession-ipc`, which keeps no journals, it has to find what leaks.
-#[test]
-fn a_process_is_killed_anywhere_in_using_a_queue() {
-    let report = run_isolated(options(), || {
-        let words = words();
-        for case in CASES {
-            kill_everywhere(case.name, &mut Queued::new(case, words));
-        }
-    });
+fn kill_in(case: Case) {
+    kill_everywhere(case.name, &mut Queued::new(case, words()));
+}
+
+/// An act with a journal: in a build with the feature `sabotage` of `procession-ipc`, which keeps none, it has to be reported
+/// that something leaks.
+fn judge(report: Result<(), String>) {
     match report {
         Err(report) if KEEPS_JOURNALS => panic!("{report}"),
         Ok(()) if !KEEPS_JOURNALS && !inside_body() => panic!("without journals nothing leaks"),
         Err(report) => assert!(report.contains(LEAK), "it is reported, but not as a leak:\n{report}"),
         Ok(()) => {}
     }
+}
+
+/// FC3.
+#[test]
+fn a_process_is_killed_anywhere_in_using_a_queue_to_put_first() {
+    let case = Case { is_used: false, ..Case::put("first put", &[], SMALL) };
+    judge(run_isolated(options(), || kill_in(case)));
+}
+
+/// FC3.
+#[test]
+fn a_process_is_killed_anywhere_in_using_a_queue_to_put() {
+    isolated_with(options(), || {
+        kill_in(Case::put("put", &[SMALL], SMALL));
+        kill_in(Case::put("put of 100 KiB", &[SMALL], 100 << 10));
+    });
+}
+
+/// FC3.
+#[test]
+fn a_process_is_killed_anywhere_in_using_a_queue_to_put_at_the_end_of_a_segment() {
+    let case = Case::put("put at the end of a segment", &[FIFTH; 4], SMALL);
+    judge(run_isolated(options(), || kill_in(case)));
+}
+
+/// FC3.
+#[test]
+fn a_process_is_killed_anywhere_in_using_a_queue_to_put_a_large_message() {
+    let case = Case::put("put of 600 KiB", &[SMALL], LARGE);
+    judge(run_isolated(options(), || kill_in(case)));
+}
+
+/// FC4.
+#[test]
+fn a_process_is_killed_anywhere_in_using_a_queue_to_get() {
+    isolated_with(options(), || {
+        kill_in(Case::get("get", &[SMALL; 2], 0));
+        kill_in(Case::get("last get", &[SMALL], 0));
+    });
+}
+
+/// FC4.
+#[test]
+fn a_process_is_killed_anywhere_in_using_a_queue_to_get_at_the_end_of_a_segment() {
+    let case = Case::get("get at the end of a segment", &[FIFTH, FIFTH, FIFTH, FIFTH, SMALL], 4);
+    judge(run_isolated(options(), || kill_in(case)));
+}
+
+/// FC4.
+#[test]
+fn a_process_is_killed_anywhere_in_using_a_queue_to_get_a_large_message() {
+    let case = Case::get("get of 600 KiB", &[LARGE, SMALL], 0);
+    judge(run_isolated(options(), || kill_in(case)));
 }
 
 /// FC2.
@@ -336,4 +458,10 @@ fn a_process_is_killed_anywhere_in_waiting_for_a_message() {
 #[test]
 fn a_process_is_killed_anywhere_in_making_room_for_which_somebody_waits() {
     isolated_with(options(), || kill_everywhere("get of a full queue", &mut Full::new(words())));
+}
+
+/// FC2.
+#[test]
+fn a_process_is_killed_anywhere_in_waiting_for_room() {
+    isolated_with(options(), || kill_everywhere("awaiting put", &mut Crowded::new(words())));
 }
