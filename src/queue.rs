@@ -110,8 +110,9 @@ impl<T: Wire> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::QueueClosed`], [`ErrorKind::OutOfSpace`]; [`ErrorKind::Codec`] and [`ErrorKind::NotRoundTrip`] for a value
-    /// that cannot travel; [`ErrorKind::NoSharedMemory`] on the first use in a process. The error has the value.
+    /// [`ErrorKind::QueueClosed`], [`ErrorKind::OutOfSpace`]; [`ErrorKind::Full`] with 16,777,215 messages in it, more than which
+    /// no queue takes; [`ErrorKind::Codec`] and [`ErrorKind::NotRoundTrip`] for a value that cannot travel;
+    /// [`ErrorKind::NoSharedMemory`] on the first use in a process. The error has the value.
     #[inline]
     pub fn put(&self, value: T) -> Result<(), PutError<T>> {
         self.put_within(value, Wait::Forever)
@@ -121,7 +122,8 @@ impl<T: Wire> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Full`]; as for [`put`](Self::put).
+    /// [`ErrorKind::Full`]; [`ErrorKind::TimedOut`] after a second in which a stopped process was about to put; as for
+    /// [`put`](Self::put).
     #[doc(alias = "put_nowait")]
     pub fn try_put(&self, value: T) -> Result<(), PutError<T>> {
         self.put_within(value, Wait::Never)
@@ -169,7 +171,8 @@ impl<T: Wire> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Empty`]; as for [`get`](Self::get).
+    /// [`ErrorKind::Empty`]; [`ErrorKind::TimedOut`] after a second in which a stopped process was about to get; as for
+    /// [`get`](Self::get).
     #[doc(alias = "get_nowait")]
     pub fn try_get(&self) -> Result<T> {
         Ok(self.shared.get_value(Wait::Never)?)

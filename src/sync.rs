@@ -83,6 +83,19 @@ impl Lock {
         Ok(self.0.acquire(deadline)?.map(|acquired| self.guard(acquired)))
     }
 
+    /// Acquires it; while it is held, the task waits and not its thread. Dropped before it is ready, it did not acquire it. Any
+    /// executor will do.
+    ///
+    /// A task that was woken to acquire the lock must run soon, or be dropped: the lock is free meanwhile, and those who sleep for it
+    /// sleep on.
+    ///
+    /// # Errors
+    ///
+    /// As for [`acquire`](Self::acquire).
+    pub async fn acquire_async(&self) -> Result<LockGuard<'_>> {
+        Ok(self.guard(self.0.acquire_async().await?))
+    }
+
     /// Releases it, whoever holds it: any thread of any process may, as in Python. A guard does it by itself.
     ///
     /// # Errors

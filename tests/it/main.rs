@@ -44,6 +44,7 @@ mod handles;
 mod hygiene;
 mod library;
 mod lock;
+mod lock_async;
 mod logging;
 mod odd_parents;
 mod odd_uses;

@@ -10,8 +10,8 @@ use crate::sync::tasks;
 use crate::{Error, Result, travel};
 use std::cell::Cell;
 
-/// Largest buffer that a thread keeps: 1 MiB.
-const MOST_KEPT: usize = 1 << 20;
+/// Largest buffer that a thread keeps: 4 MiB. Beyond that, each value costs fresh memory, page by page.
+const MOST_KEPT: usize = 4 << 20;
 
 thread_local! {
     /// Taken while it is used, since a value's own code may use a queue too.

@@ -21,6 +21,8 @@
 //! and who finds the epoch changed while going to sleep begins again.
 
 use super::{ALL, Park, Parked};
+#[cfg(not(all(test, loom)))]
+use super::{Futex, tasks::Event};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Instant;
 
@@ -43,7 +45,15 @@ pub(crate) struct EventCount {
 #[must_use = "a ticket is for sleeping, or is given back by `cancel`"]
 pub(crate) struct Ticket {
     epoch: u64,
-    key: u32,
+    pub(super) key: u32,
+}
+
+#[cfg(not(all(test, loom)))]
+impl Ticket {
+    /// For a word that nobody is counted at.
+    pub(super) const fn of_key(key: u32) -> Self {
+        Self { epoch: 0, key }
+    }
 }
 
 impl EventCount {
@@ -104,19 +114,6 @@ impl EventCount {
         }
     }
 
-    /// The word to sleep on, and its value as long as nobody is woken.
-    #[cfg(not(all(test, loom)))]
-    pub(crate) fn word(&self, ticket: &Ticket) -> (&AtomicU32, u32) {
-        (&self.sequence, ticket.key)
-    }
-
-    /// Whether somebody was woken since the ticket was taken.
-    #[cfg(not(all(test, loom)))]
-    pub(crate) fn has_moved(&self, ticket: &Ticket) -> bool {
-        // Acquire pairs with the Release in `bump`.
-        self.sequence.load(Ordering::Acquire) != ticket.key
-    }
-
     /// Wakes up to `count` sleepers, after the condition has become true.
     pub(crate) fn notify(&self, park: &impl Park, count: u32) {
         // Pairs with the fence of `prepare`.
@@ -142,6 +139,30 @@ impl EventCount {
     fn bump(&self, park: &impl Park, count: u32) {
         self.sequence.fetch_add(1, Ordering::Release);
         park.wake(&self.sequence, count);
+    }
+}
+
+#[cfg(not(all(test, loom)))]
+impl Event for EventCount {
+    fn announce(&self) -> Ticket {
+        self.prepare()
+    }
+
+    fn withdraw(&self, ticket: &Ticket) {
+        self.cancel(ticket);
+    }
+
+    fn has_moved(&self, ticket: &Ticket) -> bool {
+        // Acquire pairs with the Release in `bump`.
+        self.sequence.load(Ordering::Acquire) != ticket.key
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        &self.sequence
+    }
+
+    fn pass_on(&self) {
+        self.notify(&Futex, 1);
     }
 }
 

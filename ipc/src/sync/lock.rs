@@ -15,6 +15,8 @@
 //! sweep, which wakes all sleepers of every lock.
 
 use super::{ALL, Park, Parked};
+#[cfg(not(all(test, loom)))]
+use super::{Futex, eventcount::Ticket, tasks::Event};
 use crate::atomic::{AtomicU32, Ordering};
 use crate::liveness::ProcessId;
 use std::time::Instant;
@@ -64,6 +66,12 @@ impl Lock {
         if self.take_free(own) { Some(Acquired::Released) } else { self.take(own, 0).ok() }
     }
 
+    /// As [`try_acquire`](Self::try_acquire), by somebody who was perhaps woken for it: others may sleep on.
+    #[cfg(not(all(test, loom)))]
+    pub(crate) fn try_acquire_woken(&self, own: ProcessId) -> Option<Acquired> {
+        self.take(own, WAITED).ok()
+    }
+
     /// Acquires it, asleep while somebody else holds it. `None`: the deadline came first.
     #[inline]
     pub(crate) fn acquire(
@@ -105,7 +113,7 @@ impl Lock {
                 Ok(acquired) => return Some(acquired),
                 Err(seen) => seen,
             };
-            if !self.announce(seen) {
+            if !self.set_waited(seen) {
                 continue;
             }
             if park.park(&self.word, seen | WAITED, deadline) == Parked::TimedOut {
@@ -119,7 +127,7 @@ impl Lock {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let holder = ProcessId::from_bits(seen >> FLAGS.count_ones());
-            if holder.is_some() && seen & ABANDONED == 0 {
+            if is_held(seen) {
                 return Err(seen);
             }
             let mine = own.bits() << FLAGS.count_ones() | seen & WAITED | flags;
@@ -132,7 +140,7 @@ impl Lock {
     }
 
     /// Sets WAITED, so that whoever releases wakes us. `false` if the word has changed meanwhile.
-    fn announce(&self, seen: u32) -> bool {
+    fn set_waited(&self, seen: u32) -> bool {
         seen & WAITED != 0
             || self.word.compare_exchange(seen, seen | WAITED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
@@ -171,6 +179,39 @@ impl Lock {
     /// Who holds it, or held it when it ended.
     pub(crate) fn holder(&self) -> Option<ProcessId> {
         ProcessId::from_bits(self.word.load(Ordering::Relaxed) >> FLAGS.count_ones())
+    }
+}
+
+/// Whether there is a process that holds it and is not gone, as far as is known.
+fn is_held(word: u32) -> bool {
+    word & !FLAGS != FREE && word & ABANDONED == 0
+}
+
+/// Tasks sleep on the word as threads do. There is no number of sleepers, so nothing is to be taken back.
+#[cfg(not(all(test, loom)))]
+impl Event for Lock {
+    fn announce(&self) -> Ticket {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        while is_held(seen) && !self.set_waited(seen) {
+            seen = self.word.load(Ordering::Relaxed);
+        }
+        Ticket::of_key(if is_held(seen) { seen | WAITED } else { seen })
+    }
+
+    fn withdraw(&self, _ticket: &Ticket) {}
+
+    /// On a word that nobody holds, nobody sleeps.
+    fn has_moved(&self, ticket: &Ticket) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        word != ticket.key || !is_held(word)
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+
+    fn pass_on(&self) {
+        Futex.wake(&self.word, 1);
     }
 }
 
@@ -248,6 +289,25 @@ mod tests {
         lock.try_acquire(id(3));
         lock.release(&park).unwrap();
         assert_eq!(*park.0.borrow(), [ALL, 1]);
+    }
+
+    #[test]
+    fn a_task_sleeps_only_while_the_holder_it_saw_has_the_lock() {
+        let (lock, park) = (Lock::new(), Record::default());
+        let free = lock.announce();
+        assert!(lock.has_moved(&free), "there is nothing to wait for");
+        lock.try_acquire(id(1));
+        assert!(lock.has_moved(&free));
+        let held = lock.announce();
+        assert!(!lock.has_moved(&held));
+        lock.release(&park).unwrap();
+        assert_eq!(*park.0.borrow(), [1], "who releases knows of the task");
+        assert!(lock.has_moved(&held) && lock.has_moved(&free));
+        lock.try_acquire(id(1));
+        assert!(lock.has_moved(&held), "nobody would wake it");
+        let held = lock.announce();
+        lock.abandon(id(1), &park);
+        assert!(lock.has_moved(&held));
     }
 
     /// A wild store cannot make a lock that nobody can acquire and nobody releases.

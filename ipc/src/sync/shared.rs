@@ -2,6 +2,7 @@
 
 use super::Futex;
 use super::lock::{Acquired, Lock, NotHeld};
+use super::tasks;
 use crate::arena::Handle;
 use crate::arena::cell::Kind;
 use crate::liveness::ProcessId;
@@ -65,6 +66,22 @@ impl SharedLock {
     pub fn try_acquire(&self) -> Result<Option<(Found, Holder)>> {
         let own = self.handle.own()?;
         Ok(self.lock.try_acquire(own).map(|acquired| (found(acquired), Holder(own))))
+    }
+
+    /// As [`acquire`](Self::acquire), and waits without blocking the thread. Given up, it was not acquired.
+    ///
+    /// # Errors
+    ///
+    /// As for [`acquire`](Self::acquire); the thread that waits for tasks cannot be started.
+    pub async fn acquire_async(&self) -> Result<(Found, Holder)> {
+        if let Some(acquired) = self.try_acquire()? {
+            return Ok(acquired);
+        }
+        let take = || match self.handle.own() {
+            Ok(own) => self.lock.try_acquire_woken(own).map(|acquired| Ok((found(acquired), Holder(own)))),
+            Err(error) => Some(Err(error)),
+        };
+        tasks::wait_for(self.lock, take).await?
     }
 
     /// Releases it, whoever holds it.

@@ -1,6 +1,6 @@
-//! Waiting on event counts by tasks: one thread of the process sleeps for all of them.
+//! Waiting by tasks: one thread of the process sleeps for all of them.
 //!
-//! States of a wait: *announced* (counted as a sleeper, and on the list of a desk) -> *woken* (the thread took it off the list, and
+//! States of a wait: *announced* (to whoever wakes, and on the list of a desk) -> *woken* (the thread took it off the list, and
 //! woke its task), or *withdrawn* (its task took it off).
 //!
 //! A wake-up is for one sleeper among all processes, so none may be lost here:
@@ -11,8 +11,7 @@
 //! The thread `procession-wait` starts with the first task that waits, and sleeps while nothing happens. One thread sleeps for
 //! 127 events, which is the kernel's limit; beyond that there is another one. In a copy by fork there is none: it starts its own.
 
-use super::Futex;
-use super::eventcount::{EventCount, Ticket};
+use super::eventcount::Ticket;
 use crate::atomic::{AtomicU32, Ordering};
 use crate::gate::{self, Origin, Passage, PerProcess};
 use crate::sys::futex;
@@ -36,10 +35,28 @@ const REST: Duration = Duration::from_secs(1);
 /// The threads of this process.
 static DESKS: LazyLock<PerProcess<Mutex<Vec<Arc<Desk>>>>> = LazyLock::new(PerProcess::default);
 
+/// What tasks wait on: an event count, or a lock.
+pub(crate) trait Event: Sync {
+    /// Announces a sleeper. The condition must be looked at between this and sleeping.
+    fn announce(&self) -> Ticket;
+
+    /// Takes the announcement back.
+    fn withdraw(&self, ticket: &Ticket);
+
+    /// Whether something has happened since the ticket was taken, so that the condition must be looked at.
+    fn has_moved(&self, ticket: &Ticket) -> bool;
+
+    /// The word to sleep on: while it has the ticket's key, and it had that when it had not moved.
+    fn word(&self) -> &AtomicU32;
+
+    /// Wakes another sleeper in place of one that was woken and does not look.
+    fn pass_on(&self);
+}
+
 /// A task that waits.
 struct Sleeper {
     number: u64,
-    event: &'static EventCount,
+    event: &'static dyn Event,
     ticket: Ticket,
     waker: Waker,
 }
@@ -61,7 +78,7 @@ struct List {
 /// A wait that is announced. Dropped, it gives up.
 struct Announced {
     desk: Arc<Desk>,
-    event: &'static EventCount,
+    event: &'static dyn Event,
     number: u64,
     origin: Origin,
 }
@@ -72,7 +89,7 @@ struct Announced {
 ///
 /// The thread cannot be started.
 pub(crate) async fn wait_for<T>(
-    event: &'static EventCount,
+    event: &'static dyn Event,
     mut condition: impl FnMut() -> Option<T>,
 ) -> Result<T> {
     let mut announced: Option<Announced> = None;
@@ -97,7 +114,7 @@ pub(crate) async fn wait_for<T>(
     .await
 }
 
-fn announce(event: &'static EventCount, waker: &Waker) -> Result<Announced> {
+fn announce(event: &'static dyn Event, waker: &Waker) -> Result<Announced> {
     let _passage = gate::enter(WAITING);
     let mut desks = DESKS.get().lock().unwrap_or_else(PoisonError::into_inner);
     let desk = match desks.iter().find(|desk| desk.has_room_for(event)) {
@@ -123,14 +140,14 @@ fn start() -> Result<Arc<Desk>> {
 
 fn run(desk: &Desk, mut passage: Passage) -> ! {
     // What the thread has slept on.
-    let mut slept: Vec<(&'static EventCount, Ticket)> = Vec::new();
+    let mut slept: Vec<(&'static dyn Event, Ticket)> = Vec::new();
     loop {
         let bell = desk.bell.load(Ordering::Acquire);
         let (woken, next) = desk.look(slept);
         slept = next;
         drop(passage);
         if woken.is_empty() {
-            let words = slept.iter().map(|(event, ticket)| event.word(ticket));
+            let words = slept.iter().map(|(event, ticket)| (event.word(), ticket.key));
             let words: Vec<_> = std::iter::once((&desk.bell, bell)).chain(words).collect();
             if futex::wait_any(&words, None).is_err() {
                 std::thread::park_timeout(REST);
@@ -147,16 +164,16 @@ impl Desk {
     }
 
     /// Whether the thread sleeps on that event, or can sleep on one more.
-    fn has_room_for(&self, event: &EventCount) -> bool {
+    fn has_room_for(&self, event: &dyn Event) -> bool {
         let list = self.list();
         list.has(event) || list.events().len() < MOST_EVENTS
     }
 
-    fn add(&self, event: &'static EventCount, waker: Waker) -> u64 {
+    fn add(&self, event: &'static dyn Event, waker: Waker) -> u64 {
         let mut list = self.list();
         list.last += 1;
         let number = list.last;
-        list.sleepers.push(Sleeper { number, event, ticket: event.prepare(), waker });
+        list.sleepers.push(Sleeper { number, event, ticket: event.announce(), waker });
         drop(list);
         self.bell.fetch_add(1, Ordering::Release);
         futex::wake(&self.bell, 1);
@@ -171,19 +188,19 @@ impl Desk {
         };
         let sleeper = list.sleepers.swap_remove(at);
         drop(list);
-        sleeper.event.cancel(&sleeper.ticket);
+        sleeper.event.withdraw(&sleeper.ticket);
         true
     }
 
     /// Takes those off the list for which something has happened, and says what to sleep on next.
     fn look(
         &self,
-        slept: Vec<(&'static EventCount, Ticket)>,
-    ) -> (Vec<Waker>, Vec<(&'static EventCount, Ticket)>) {
+        slept: Vec<(&'static dyn Event, Ticket)>,
+    ) -> (Vec<Waker>, Vec<(&'static dyn Event, Ticket)>) {
         let mut list = self.list();
         for (event, ticket) in slept {
             if event.has_moved(&ticket) && !list.has(event) {
-                event.notify(&Futex, 1);
+                event.pass_on();
             }
         }
         let (woken, rest): (Vec<_>, Vec<_>) =
@@ -192,7 +209,7 @@ impl Desk {
         let next = list.events();
         drop(list);
         let wake = |sleeper: Sleeper| {
-            sleeper.event.cancel(&sleeper.ticket);
+            sleeper.event.withdraw(&sleeper.ticket);
             sleeper.waker
         };
         (woken.into_iter().map(wake).collect(), next)
@@ -200,16 +217,16 @@ impl Desk {
 }
 
 impl List {
-    fn has(&self, event: &EventCount) -> bool {
-        self.sleepers.iter().any(|sleeper| ptr::eq(sleeper.event, event))
+    fn has(&self, event: &dyn Event) -> bool {
+        self.sleepers.iter().any(|sleeper| ptr::addr_eq(sleeper.event, event))
     }
 
     /// Each event, with the ticket of one of its sleepers.
-    fn events(&self) -> Vec<(&'static EventCount, Ticket)> {
+    fn events(&self) -> Vec<(&'static dyn Event, Ticket)> {
         let mut events: Vec<_> =
             self.sleepers.iter().map(|sleeper| (sleeper.event, sleeper.ticket)).collect();
-        events.sort_by_key(|(event, _)| ptr::from_ref(*event).addr());
-        events.dedup_by_key(|(event, _)| ptr::from_ref(*event).addr());
+        events.sort_by_key(|(event, _)| ptr::from_ref(*event).cast::<()>());
+        events.dedup_by_key(|(event, _)| ptr::from_ref(*event).cast::<()>());
         events
     }
 }
@@ -235,7 +252,7 @@ impl Announced {
 impl Drop for Announced {
     fn drop(&mut self) {
         if self.give_up() {
-            self.event.notify(&Futex, 1);
+            self.event.pass_on();
         }
     }
 }
