@@ -125,8 +125,9 @@ impl Blueprint {
     pub fn start(&self, listener: &Listener, options: &Options) -> Result<Incarnation> {
         let (control, theirs) = Stream::pair()?;
         let props = Props { listener: listener.try_clone()?, control: theirs };
+        let since = Instant::now();
         let started = process::start_encoded(self.0.encoded(&props)?, options)?;
-        Ok(Incarnation { started, control, origin: Origin::here() })
+        Ok(Incarnation { started, since, control, origin: Origin::here() })
     }
 }
 
@@ -135,6 +136,8 @@ impl Blueprint {
 pub struct Incarnation {
     /// Its process.
     pub started: Started,
+    /// Before it was started.
+    since: Instant,
     control: Stream,
     /// A copy of the process that started it shares the stream.
     origin: Origin,
@@ -167,7 +170,7 @@ impl Incarnation {
     pub fn tell_its_end(&self, caller: &Caller) {
         let Started { child, reply, .. } = &self.started;
         let (child, reply) = (child.clone(), reply.clone());
-        caller.set_obituary(move |patience| {
+        caller.set_obituary(self.since, move |patience| {
             let status = child.wait(Some(Instant::now() + patience)).ok().flatten()?;
             Some(match (status, reply.failure()) {
                 (ExitStatus::Exited(0), _) => End::Stopped,

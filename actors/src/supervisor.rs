@@ -144,11 +144,7 @@ impl Supervisor {
             let found = child.place.map(|place| place.actor);
             return Err(Error::OtherChild { id: child.id, wanted: actor, found });
         };
-        let caller = Caller::at(place.address);
-        if supervisor.is_empty() {
-            self.shared.tell_the_end_of(id, &caller);
-        }
-        Ok(caller)
+        Ok(Caller::at(place.address))
     }
 
     /// Asks for the end of all children, from the last to the first, and of the supervisor; does not wait. Nothing happens

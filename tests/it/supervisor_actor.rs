@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use procession::{
     CallError, ChildSpec, ChildState, Connection, Context, ErrorKind, Restart, Shutdown, Strategy,
     Supervisor, pipe,
@@ -161,6 +163,36 @@ fn call_that_is_made_while_the_actor_restarts_waits_for_it() {
 }
 
 #[test]
+fn error_of_a_call_that_waited_for_a_restart_tells_the_end_of_the_process_that_it_reached() {
+    isolated(|| {
+        for context in contexts() {
+            let memory = Memory::new("reached");
+            let (orders, theirs) = pipe().unwrap();
+            orders.send(&Some(1_i64)).unwrap();
+            let spec = ChildSpec::with_args("counter", Counter::slowly, (theirs,));
+            let tree = builder(&context).child(spec).start().unwrap();
+            let proxy = tree.proxy::<Counter>("counter").unwrap();
+            let first = proxy.pid().unwrap();
+            kill(Pid::from_raw(first), Signal::SIGUSR1).unwrap();
+            eventually("it is gone", || is_gone(first));
+            // It connects to the listener, and meets the next process only once that is made.
+            let waiting = proxy.pid_async();
+            orders.send(&Some(1_i64)).unwrap();
+            let second = waiting.wait().unwrap();
+            assert_eq!(tree.proxy::<Counter>("counter").unwrap(), proxy, "asking again changes nothing");
+            let hanging = proxy.mark_and_hang_async(&memory.path());
+            eventually("it runs", || memory.marks() == 1);
+            kill9(second);
+            let died = hanging.wait().unwrap_err();
+            let CallError::ActorDied { reason: Some(reason), .. } = &died else { panic!("{died}") };
+            assert!(reason.contains("SIGKILL"), "{reason}");
+            orders.send(&Some(1_i64)).unwrap();
+            next_pid(&proxy, second);
+        }
+    });
+}
+
+#[test]
 fn call_that_waits_for_an_actor_that_never_comes_back_is_told() {
     isolated(|| {
         for context in contexts() {
@@ -180,7 +212,8 @@ fn call_that_waits_for_an_actor_that_never_comes_back_is_told() {
             assert_eq!(child, "counter");
             assert!(last.contains("could not be started") && last.contains("as it was told"), "{last}");
             for error in [waiting.wait().unwrap_err(), proxy.add(1).unwrap_err()] {
-                assert!(matches!(error, CallError::ActorDied { .. }), "{error}");
+                let CallError::ActorDied { reason: Some(reason), .. } = &error else { panic!("{error}") };
+                assert!(reason.contains("as it was told"), "{reason}");
             }
         }
     });

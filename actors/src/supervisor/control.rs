@@ -18,7 +18,6 @@ use super::state::{Body, Shared, State, info};
 use super::strategy::{ChildState, Ending, Refusal, Step};
 use crate::process::{Options, ProcessActor, SIGKILL, Watched};
 use crate::{Error, Result};
-use procession_ipc::call::Caller;
 use procession_ipc::start::StartMethod;
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -228,8 +227,7 @@ impl Control {
             daemon: Some(true),
             armed: Some(true),
         };
-        let place = start.place();
-        let door = match &place {
+        let door = match start.place() {
             Some(place) => Some(self.doors.open(id, place.address).await.map_err(|e| e.to_string())?),
             None => None,
         };
@@ -247,9 +245,6 @@ impl Control {
         let ready = living.wait_ready(&mut ended).await;
         self.lock().newcomer = None;
         ready?;
-        if let Some(place) = place {
-            living.tell_its_end(&Caller::at(place.address));
-        }
         self.watches.insert(id.to_owned(), Watch { actor: actor.get_id(), ended });
         Ok(living)
     }

@@ -4,9 +4,12 @@
 //! processes. The *listener* behind it is bound by the supervisor and kept while the child runs or is being restarted; each
 //! incarnation gets a copy. So calls that are made between two incarnations wait in its queue, and proxies follow the child.
 //! When a child is stopped for good its listener is closed, and callers are told that nobody is there.
+//!
+//! A door also has a caller of its own, which keeps what errors of this process's callers tell about incarnations.
 
 use crate::Result;
 use procession_ipc::Error;
+use procession_ipc::call::Caller;
 use procession_ipc::rendezvous::{Address, Listener};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,16 +22,26 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two tries.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The listeners of the children of one supervisor, by their ids.
+/// Where a child is called.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) listener: Listener,
+    pub(super) caller: Caller,
+}
+
+/// The doors of the children of one supervisor, by their ids.
 #[derive(Debug, Default)]
-pub(super) struct Doors(HashMap<String, Listener>);
+pub(super) struct Doors(HashMap<String, Door>);
 
 impl Doors {
-    /// The listener of a child, bound now if it has none.
-    pub(super) async fn open(&mut self, id: &str, address: Address) -> Result<&Listener> {
+    /// The door of a child, made now if it has none.
+    pub(super) async fn open(&mut self, id: &str, address: Address) -> Result<&Door> {
         match self.0.entry(id.to_owned()) {
             Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(vacant) => Ok(vacant.insert(bind(address).await?)),
+            Entry::Vacant(vacant) => {
+                let listener = bind(address).await?;
+                Ok(vacant.insert(Door { listener, caller: Caller::at(address) }))
+            }
         }
     }
 

@@ -1,14 +1,13 @@
 //! The process of a supervised child: starting, asking it to end, the story of its end.
 
+use super::doors::Door;
 use super::nested::{self, Line};
 use super::spec::Start;
 use super::strategy::End;
 use crate::actor::Incarnation;
 use crate::process::{Options, SIGKILL, SIGTERM, start_recipe};
 use crate::{Error, Result};
-use procession_ipc::call::Caller;
 use procession_ipc::child::{Child, ExitStatus};
-use procession_ipc::rendezvous::Listener;
 use procession_ipc::start::{Reply, Started};
 use ractor::concurrency::JoinHandle;
 use std::future::{Future, poll_fn};
@@ -40,7 +39,7 @@ enum Way {
 
 impl Living {
     /// Starts the process of a function or a supervisor, or of an actor, which is called at `door`.
-    pub(super) fn start(start: &Start, door: Option<&Listener>, options: &Options) -> Result<Self> {
+    pub(super) fn start(start: &Start, door: Option<&Door>, options: &Options) -> Result<Self> {
         let (Started { child, reply, .. }, way) = match (start, door) {
             (Start::Process(recipe), _) => (start_recipe(recipe, options)?, Way::Process),
             (Start::Supervisor(tree), _) => {
@@ -48,7 +47,9 @@ impl Living {
                 (started, Way::Supervisor(Arc::new(line)))
             }
             (Start::Actor(role), Some(door)) => {
-                let incarnation = role.blueprint.start(door, options)?;
+                let incarnation = role.blueprint.start(&door.listener, options)?;
+                // Not only when it is ready: it meets its first callers before this process knows that it is.
+                incarnation.tell_its_end(&door.caller);
                 let Started { child, reply, .. } = &incarnation.started;
                 let (child, reply) = (Arc::clone(child), reply.clone());
                 return Ok(Self { child, reply, way: Way::Actor(incarnation) });
@@ -89,13 +90,6 @@ impl Living {
         match &self.way {
             Way::Supervisor(line) => Some(Arc::clone(line)),
             Way::Process | Way::Actor(_) => None,
-        }
-    }
-
-    /// Has the errors of this process's callers tell how it ended, if it is an actor.
-    pub(super) fn tell_its_end(&self, caller: &Caller) {
-        if let Way::Actor(incarnation) = &self.way {
-            incarnation.tell_its_end(caller);
         }
     }
 

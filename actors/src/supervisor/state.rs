@@ -10,7 +10,6 @@ use super::spec::{ChildKind, Start, Tree};
 use super::strategy::{Child, Refusal, Roster};
 use crate::Result;
 use crate::process::SIGKILL;
-use procession_ipc::call::Caller;
 use procession_ipc::gate::{self, Origin};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -128,13 +127,6 @@ impl Shared {
         let child = found.ok_or_else(|| Denial::Refused(id.to_owned(), Refusal::NotFound))?;
         let line = child.body.living.as_ref().and_then(|living| living.line());
         line.ok_or(Denial::Ended)
-    }
-
-    /// Has the errors of this process's callers tell how the process of a child ended.
-    pub(super) fn tell_the_end_of(&self, id: &str, caller: &Caller) {
-        if let Some(living) = self.lock().roster.get(id).and_then(|child| child.body.living.as_ref()) {
-            living.tell_its_end(caller);
-        }
     }
 
     /// Kills the processes of all children.

@@ -23,19 +23,34 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// Asks how the process at the address ended, if it does so in time.
 type Obituary = dyn Fn(Duration) -> Option<End> + Send + Sync;
 
-/// What is known of the ends of the processes at an address, which follow one another.
+/// A process that is, or was, at an address.
+#[derive(Clone)]
+struct Incarnation {
+    /// Before it was started, and after the end of the one before it.
+    since: Instant,
+    obituary: Arc<Obituary>,
+}
+
+/// The last two processes at an address, as far as this process knows them.
 #[derive(Default)]
-struct Obituaries {
-    last: Option<(Instant, Arc<Obituary>)>,
-    /// That of the process before the last one.
-    before: Option<Arc<Obituary>>,
+struct Incarnations {
+    last: Option<Incarnation>,
+    before: Option<Incarnation>,
+}
+
+impl Incarnations {
+    /// That at the other end of a connection whose handshake ended at `met`; the last one if none did.
+    fn behind(&self, met: Option<Instant>) -> Option<&Incarnation> {
+        let known = [&self.last, &self.before].into_iter().flatten();
+        known.into_iter().find(|known| met.is_none_or(|met| known.since <= met))
+    }
 }
 
 struct Client {
     address: Address,
     /// In a copy of this process another one: both would read from the same socket.
     link: PerProcess<Mutex<Option<Arc<Link>>>>,
-    obituaries: PerProcess<Mutex<Obituaries>>,
+    incarnations: PerProcess<Mutex<Incarnations>>,
 }
 
 /// All actors that this process has callers of. Locked inside the gate only.
@@ -61,8 +76,8 @@ impl Caller {
         if let Some(known) = clients.get(&address).and_then(Weak::upgrade) {
             return Self(known);
         }
-        let client =
-            Arc::new(Client { address, link: PerProcess::default(), obituaries: PerProcess::default() });
+        let (link, incarnations) = (PerProcess::default(), PerProcess::default());
+        let client = Arc::new(Client { address, link, incarnations });
         clients.insert(address, Arc::downgrade(&client));
         Self(client)
     }
@@ -73,12 +88,19 @@ impl Caller {
         self.0.address
     }
 
-    /// Has errors tell how the process ended that is at the address from now on, which only who started it can know.
-    /// `obituary` waits for its end at most for the time that it gets.
-    pub fn set_obituary(&self, obituary: impl Fn(Duration) -> Option<End> + Send + Sync + 'static) {
-        let mut obituaries = lock(self.0.obituaries.get());
-        let last = obituaries.last.replace((Instant::now(), Arc::new(obituary)));
-        obituaries.before = last.map(|(_, before)| before);
+    /// Has errors tell how the process ended that is at the address and was started after `since`, which only who started
+    /// it can know. `obituary` waits for its end at most for the time that it gets.
+    ///
+    /// Of one process the first is kept, and none of a process that was there earlier.
+    pub fn set_obituary(
+        &self,
+        since: Instant,
+        obituary: impl Fn(Duration) -> Option<End> + Send + Sync + 'static,
+    ) {
+        let mut known = lock(self.0.incarnations.get());
+        if known.last.as_ref().is_none_or(|last| last.since < since) {
+            known.before = known.last.replace(Incarnation { since, obituary: Arc::new(obituary) });
+        }
     }
 
     /// Whether this thread may wait for an answer.
@@ -134,19 +156,11 @@ impl Client {
 
     /// The process is not there, or not any more: that at the other end of `lost`, if there was a connection.
     ///
-    /// When the connection is older than the process that is there now, its end was that of the one before.
+    /// A connection may have waited for its process while that was started, and outlive it until the next one is there. Who
+    /// it led to is known from the end of the handshake only.
     fn gone(&self, lost: Option<&Link>) -> CallFailure {
-        let (last, before) = {
-            let obituaries = lock(self.obituaries.get());
-            (obituaries.last.clone(), obituaries.before.clone())
-        };
-        let end = last.and_then(|(since, last)| match before {
-            Some(before) if lost.is_some_and(|lost| lost.made() < since) => {
-                last(Duration::ZERO).or_else(|| before(MOMENT))
-            }
-            _ => last(MOMENT),
-        });
-        match end {
+        let incarnation = lock(self.incarnations.get()).behind(lost.and_then(Link::met)).cloned();
+        match incarnation.and_then(|incarnation| (incarnation.obituary)(MOMENT)) {
             Some(End::Stopped) => CallFailure::Stopped,
             Some(End::Died(reason)) => CallFailure::Died { reason: Some(reason) },
             None => CallFailure::Died { reason: None },
@@ -266,37 +280,34 @@ impl fmt::Debug for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::Stream;
 
-    fn reason(failure: CallFailure) -> Option<String> {
-        match failure {
-            CallFailure::Died { reason } => reason,
-            other => panic!("{other:?}"),
-        }
+    fn says(text: &'static str) -> impl Fn(Duration) -> Option<End> {
+        move |_| Some(End::Died(text.to_owned()))
     }
 
     #[test]
     fn loss_of_a_connection_is_explained_by_the_end_of_the_process_behind_it() {
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
         let caller = Caller::at(Address::random().unwrap());
-        let link = || Link::new(Stream::pair().unwrap().0, authkey().unwrap());
-        let says = |text: &'static str| move |_| Some(End::Died(text.to_owned()));
-        let alive = |patience: Duration| {
-            assert!(
-                patience.is_zero(),
-                "nobody waits for the end of a process that has nothing to do with it"
-            );
-            None
+        let reason = |met: Option<u64>| {
+            let link = Link::met_at(met.map(at));
+            match caller.0.gone(Some(&link)) {
+                CallFailure::Died { reason } => reason,
+                other => panic!("{other:?}"),
+            }
         };
-        assert_eq!(reason(caller.0.gone(None)), None);
-        let first = link();
-        assert_eq!(reason(caller.0.gone(Some(&first))), None);
-        caller.set_obituary(says("one"));
-        assert_eq!(reason(caller.0.gone(Some(&first))).as_deref(), Some("one"), "there was none before");
-        let second = link();
-        caller.set_obituary(alive);
-        assert_eq!(reason(caller.0.gone(Some(&second))).as_deref(), Some("one"));
-        caller.set_obituary(says("three"));
-        assert_eq!(reason(caller.0.gone(Some(&second))).as_deref(), Some("three"), "what is known now");
-        assert_eq!(reason(caller.0.gone(Some(&link()))).as_deref(), Some("three"));
+        assert_eq!(reason(Some(1)), None, "nobody said anything");
+        caller.set_obituary(at(10), says("one"));
+        assert_eq!(reason(Some(1)), None, "that was a process of which nothing is known");
+        assert_eq!(reason(Some(11)).as_deref(), Some("one"));
+        caller.set_obituary(at(20), says("two"));
+        caller.set_obituary(at(20), says("two again"));
+        caller.set_obituary(at(10), says("one, which is over"));
+        let table = [(1, None), (11, Some("one")), (21, Some("two"))];
+        for (met, expected) in table {
+            assert_eq!(reason(Some(met)).as_deref(), expected, "met at {met}");
+        }
+        assert_eq!(reason(None).as_deref(), Some("two"), "it waited for the last one, which never answered");
     }
 }

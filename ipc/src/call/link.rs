@@ -95,6 +95,8 @@ struct State {
     /// Number of slots in which a task waits.
     tasks: usize,
     lead: Lead,
+    /// When the handshake ended.
+    met: Option<Instant>,
     /// What the end of the stream means.
     end: Loss,
     lost: Option<Loss>,
@@ -113,7 +115,6 @@ struct Reading {
 #[derive(Debug)]
 pub(super) struct Link {
     stream: Stream,
-    made: Instant,
     /// Who made it: after a fork it is not ours.
     owner: u32,
     reading: Mutex<Reading>,
@@ -127,11 +128,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Link {
-    /// When it was made.
-    pub(super) fn made(&self) -> Instant {
-        self.made
-    }
-
     /// A link over a fresh connection. The handshake happens when somebody first waits.
     pub(super) fn new(stream: Stream, key: AuthKey) -> Self {
         let handshake = Some(Handshake::dialer(key));
@@ -140,17 +136,22 @@ impl Link {
             followers: Vec::new(),
             tasks: 0,
             lead: Lead::Nobody,
+            met: None,
             end: Loss::Died,
             lost: None,
         };
         Self {
             stream,
-            made: Instant::now(),
             owner: std::process::id(),
             reading: Mutex::new(Reading { inbox: Inbox::default(), spin: Spin::default(), handshake }),
             out: Mutex::new(Outbox::new()),
             state: Mutex::new(state),
         }
+    }
+
+    /// When both sides had proved that they know the key; before, the process at the other end may not be there yet.
+    pub(super) fn met(&self) -> Option<Instant> {
+        lock(&self.state).met
     }
 
     /// Whether new calls may go over it.
@@ -352,6 +353,7 @@ impl Link {
             match received {
                 Ok(true) => {
                     reading.handshake = None;
+                    lock(&self.state).met = Some(Instant::now());
                     let mut out = lock(&self.out);
                     out.release(&self.stream);
                     let has_unsent = out.has_unsent();
@@ -398,6 +400,17 @@ impl Link {
         let woken: Vec<Waiter> = ids.into_iter().filter_map(|id| state.fill(id, || Err(loss))).collect();
         drop(state);
         woken.into_iter().for_each(Waiter::wake);
+    }
+}
+
+#[cfg(test)]
+impl Link {
+    /// A link whose handshake ended at `met`.
+    pub(super) fn met_at(met: Option<Instant>) -> Self {
+        let (stream, _) = Stream::pair().unwrap();
+        let link = Self::new(stream, crate::authkey::authkey().unwrap());
+        lock(&link.state).met = met;
+        link
     }
 }
 
