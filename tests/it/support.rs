@@ -51,7 +51,7 @@ use amount::is_long;
 pub use amount::{Chance, amount};
 pub use procfs::{
     ProcessState, all as processes, children_of, descendants_of, fd_table as fd_table_of, memory_of, process,
-    sleepers_of as sleepers,
+    sleepers_of as sleepers, threads_of,
 };
 pub use program::{file as example_file, outputs, printed};
 

@@ -88,6 +88,28 @@ impl Scene for Alone {
     }
 }
 
+/// Whoever had it before has ended with it in its hands.
+struct Abandoned(Users);
+
+fn end_with_it(lock: Lock) {
+    lock.acquire().unwrap().keep();
+}
+
+impl Scene for Abandoned {
+    fn start(&mut self) -> (Process<()>, Connection) {
+        Process::spawn(end_with_it, (self.0.lock.clone(),)).unwrap().result().unwrap();
+        eventually("it was swept for", || usage().unwrap() == self.0.usage);
+        self.0.start(Act::Use)
+    }
+
+    fn check(&mut self, is_done: bool) {
+        let was_held = self.0.lock.is_locked();
+        assert!(!(is_done && was_held));
+        // Of two that died one behind the other the next one is told once.
+        assert_eq!(self.0.assert_usable(), was_held);
+    }
+}
+
 /// Another one sleeps in front of the lock that is released.
 struct Released(Users);
 
@@ -141,6 +163,12 @@ impl Scene for Awaited {
 #[test]
 fn a_process_is_killed_anywhere_in_acquiring_and_releasing() {
     isolated_with(options(), || kill_everywhere("alone", &mut Alone(Users::new())));
+}
+
+/// FC1.
+#[test]
+fn a_process_is_killed_anywhere_in_taking_a_lock_over() {
+    isolated_with(options(), || kill_everywhere("abandoned", &mut Abandoned(Users::new())));
 }
 
 /// FC1.

@@ -5,6 +5,7 @@
 //! - [`trace`], [`shared`]: the stepping, and what others can see of it;
 //! - [`sleeper`]: others, who sleep meanwhile and have to wake;
 //! - [`lock`], [`queue`], [`objects`]: what is killed there, and what the survivors must find;
+//! - [`takeover`], [`sweep`]: what is killed while it repairs what the dead have left;
 //! - [`storm`]: many processes that are killed at random;
 //! - [`quiet`]: what shared memory costs where nothing happens;
 //! - [`scarce`]: what is said where descriptors or memory are lacking;
@@ -42,3 +43,5 @@ mod quiet;
 mod scarce;
 mod spoiled;
 mod storm;
+mod sweep;
+mod takeover;

@@ -69,6 +69,9 @@ pub struct Case {
 }
 
 impl Case {
+    pub const FIRST_PUT: Self =
+        Self { name: "first put", is_used: false, put: &[], got: 0, act: Some(SMALL) };
+
     /// A put of this length into a queue that was used.
     pub const fn put(name: &'static str, put: &'static [usize], length: usize) -> Self {
         Self { name, is_used: true, put, got: 0, act: Some(length) }
@@ -393,8 +396,7 @@ fn judge(report: Result<(), String>) {
 /// FC3.
 #[test]
 fn a_process_is_killed_anywhere_in_using_a_queue_to_put_first() {
-    let case = Case { is_used: false, ..Case::put("first put", &[], SMALL) };
-    judge(run_isolated(options(), || kill_in(case)));
+    judge(run_isolated(options(), || kill_in(Case::FIRST_PUT)));
 }
 
 /// FC3.

@@ -1,18 +1,21 @@
 //! One process, stepped through one act by ptrace(2) instruction by instruction.
 //!
 //! States of a traced process: *prepared* (it has said so, and is traced) -> *before* the act (stopped at its first mark) ->
-//! inside -> *behind* it (stopped at the second mark), or killed anywhere. A mark is a SIGSTOP that it sends to itself. Its
-//! main thread alone is traced, and a kill ends all of its threads.
+//! inside -> *behind* it (stopped at the second mark), or killed anywhere. A mark is a SIGSTOP that it sends to itself. One
+//! thread of it alone is traced, and a kill ends all of them.
 
 use std::env;
+use std::fs;
 
+use nix::errno::Errno;
+use nix::libc::SYS_futex_waitv;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use procession::{Connection, Process, pipe};
 
-use crate::support::{eventually, isolated, process};
+use crate::support::{eventually, isolated, process, threads_of};
 
 /// Runs `act` between two marks, when the tracer says so: the traced process's part.
 pub fn between_marks<T>(line: &Connection, act: impl FnOnce() -> T) {
@@ -33,11 +36,14 @@ pub enum Stepped {
     Behind,
 }
 
-/// A process at a mark or between two of them.
+/// A process at a mark or between two of them; or the thread of one that learns of deaths, from one sleep to the next.
 #[derive(Debug)]
 pub struct Traced {
     process: Process<()>,
+    /// Of the thread.
     pid: Pid,
+    /// The system call before which the act is over, if no mark says so.
+    last: Option<i64>,
 }
 
 impl Traced {
@@ -51,27 +57,49 @@ impl Traced {
         let pid = Pid::from_raw(process.pid().cast_signed());
         line.recv::<()>().unwrap();
         prepared(pid.as_raw());
-        if let Err(error) = ptrace::seize(pid, ptrace::Options::PTRACE_O_EXITKILL) {
-            let required = env::var("PROCESSION_REQUIRE_PTRACE").is_ok_and(|value| value == "1");
-            assert!(!required, "PROCESSION_REQUIRE_PTRACE=1, but a child cannot be traced: {error}");
-            eprintln!("notice: a child cannot be traced here ({error}), this test is skipped");
-            process.kill().unwrap();
-            process.join().unwrap();
-            return None;
-        }
+        let this = Self::seize(process, pid, None)?;
         line.send(&()).unwrap();
-        let this = Self { process, pid };
         assert_eq!(this.next_stop(), Signal::SIGSTOP);
         Some(this)
     }
 
+    /// Stops the thread by which a process learns of the deaths of others, in its sleep. Its act is what it does when it has
+    /// woken. `None` and panics as for [`new`](Self::new).
+    pub fn keeper(process: Process<()>) -> Option<Self> {
+        let task = format!("/proc/{}/task", process.pid());
+        let name = |thread| fs::read_to_string(format!("{task}/{thread}/comm")).unwrap_or_default();
+        let threads = threads_of(process.pid().cast_signed());
+        let thread =
+            threads.into_iter().find(|thread| name(*thread).trim_end() == "procession-keep").unwrap();
+        let sleep = format!("{SYS_futex_waitv} ");
+        let call = || fs::read_to_string(format!("{task}/{thread}/syscall")).unwrap_or_default();
+        eventually("it sleeps", || call().starts_with(&sleep));
+        let this = Self::seize(process, Pid::from_raw(thread), Some(SYS_futex_waitv))?;
+        ptrace::interrupt(this.pid).unwrap();
+        assert_eq!(this.next_stop(), Signal::SIGTRAP);
+        Some(this)
+    }
+
+    fn seize(process: Process<()>, pid: Pid, last: Option<i64>) -> Option<Self> {
+        let can_tell = last.is_none() || machine::KNOWS_CALLS;
+        let seized = if can_tell { seize(pid) } else { Err(Errno::ENOSYS) };
+        let Err(error) = seized else { return Some(Self { process, pid, last }) };
+        let required = env::var("PROCESSION_REQUIRE_PTRACE").is_ok_and(|value| value == "1");
+        assert!(!required, "PROCESSION_REQUIRE_PTRACE=1, but a child cannot be traced: {error}");
+        eprintln!("notice: a child cannot be traced here ({error}), this test is skipped");
+        process.kill().unwrap();
+        process.join().unwrap();
+        None
+    }
+
     /// Goes on by one instruction, one that copies many bytes included. If it falls asleep in it, somebody else has to see to it that it wakes.
     pub fn step(&self) -> Stepped {
-        if copy::finish(self) {
+        if machine::finish_copy(self) {
             return Stepped::Inside;
         }
         ptrace::step(self.pid, None).unwrap();
         match self.next_stop() {
+            Signal::SIGTRAP if self.last.is_some_and(|last| machine::calls(self, last)) => Stepped::Behind,
             Signal::SIGTRAP => Stepped::Inside,
             Signal::SIGSTOP => Stepped::Behind,
             other => panic!("it was stopped by {other}"),
@@ -81,33 +109,46 @@ impl Traced {
     /// Kills it wherever it is, and waits for its end.
     pub fn kill(self) {
         self.process.kill().unwrap();
+        if self.last.is_some() {
+            // The end of a traced thread that is not the first one is told to its tracer alone.
+            while waitpid(self.pid, Some(WaitPidFlag::__WALL)).is_ok() {}
+        }
         self.process.join().unwrap();
     }
 
     fn next_stop(&self) -> Signal {
         match waitpid(self.pid, Some(WaitPidFlag::__WALL)).unwrap() {
-            WaitStatus::Stopped(_, signal) => signal,
+            WaitStatus::Stopped(_, signal) | WaitStatus::PtraceEvent(_, signal, _) => signal,
             other => panic!("the traced process is {other:?}"),
         }
     }
 }
 
-/// Instructions that copy many bytes: the processor stops after each byte of them, which would be a hundred thousand steps.
+fn seize(pid: Pid) -> nix::Result<()> {
+    ptrace::seize(pid, ptrace::Options::PTRACE_O_EXITKILL)
+}
+
+/// What the next instruction is.
 #[cfg(target_arch = "x86_64")]
-mod copy {
+mod machine {
     use super::Traced;
     use nix::sys::ptrace;
     use nix::sys::signal::Signal;
 
+    /// Whether [`calls`] can tell.
+    pub(super) const KNOWS_CALLS: bool = true;
+
+    const SYSCALL: &[u8] = &[0x0F, 0x05];
     /// `rep movsb`, `rep stosb`, `rep movsq`, `rep stosq`.
     const COPIES: [&[u8]; 4] = [&[0xF3, 0xA4], &[0xF3, 0xAA], &[0xF3, 0x48, 0xA5], &[0xF3, 0x48, 0xAB]];
     /// `int3`: stops whoever comes there.
     const STOP: i64 = 0xCC;
 
-    /// If the next instruction is one of them, goes on to the one behind it.
+    /// If the next instruction copies many bytes, goes on to the one behind it: the processor stops after each byte, which would
+    /// be a hundred thousand steps.
     ///
     /// Other threads of the process share its code; they do not copy so much.
-    pub(super) fn finish(traced: &Traced) -> bool {
+    pub(super) fn finish_copy(traced: &Traced) -> bool {
         let at = ptrace::getregs(traced.pid).unwrap().rip;
         let code = read(traced, at);
         let Some(copy) = COPIES.iter().find(|copy| code.to_le_bytes().starts_with(copy)) else {
@@ -125,14 +166,27 @@ mod copy {
         true
     }
 
+    /// Whether the next instruction is that system call.
+    pub(super) fn calls(traced: &Traced, number: i64) -> bool {
+        let registers = ptrace::getregs(traced.pid).unwrap();
+        registers.rax.cast_signed() == number
+            && read(traced, registers.rip).to_le_bytes().starts_with(SYSCALL)
+    }
+
     fn read(traced: &Traced, at: u64) -> i64 {
         ptrace::read(traced.pid, at as ptrace::AddressType).unwrap()
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-mod copy {
-    pub(super) fn finish(_traced: &super::Traced) -> bool {
+mod machine {
+    pub(super) const KNOWS_CALLS: bool = false;
+
+    pub(super) fn finish_copy(_traced: &super::Traced) -> bool {
+        false
+    }
+
+    pub(super) fn calls(_traced: &super::Traced, _number: i64) -> bool {
         false
     }
 }
