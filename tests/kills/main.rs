@@ -4,7 +4,7 @@
 //!   memory, and looked at by the survivors;
 //! - [`trace`], [`shared`]: the stepping, and what others can see of it;
 //! - [`sleeper`]: others, who sleep meanwhile and have to wake;
-//! - [`lock`], [`queue`], [`objects`]: what is killed there, and what the survivors must find;
+//! - [`lock`], [`queue`], [`handles`], [`objects`]: what is killed there, and what the survivors must find;
 //! - [`takeover`], [`sweep`]: what is killed while it repairs what the dead have left;
 //! - [`storm`]: many processes that are killed at random;
 //! - [`quiet`]: what shared memory costs where nothing happens;
@@ -36,6 +36,7 @@ mod shared;
 mod sleeper;
 mod trace;
 
+mod handles;
 mod lock;
 mod objects;
 mod queue;
