@@ -10,23 +10,45 @@ use crate::sync::tasks;
 use crate::{Error, Result, travel};
 use std::cell::Cell;
 
-/// Largest buffer that a thread keeps: 4 MiB. Beyond that, each value costs fresh memory, page by page.
-const MOST_KEPT: usize = 4 << 20;
+/// Largest buffer that a thread keeps: 32 MiB. Fresh memory costs more than what is done with it, page by page.
+const MOST_KEPT: usize = 32 << 20;
+
+/// What a thread keeps in any case: 1 MiB.
+const LITTLE: usize = 1 << 20;
+
+/// After so many values that need less than a quarter of it, a buffer of more than that is given back.
+const PATIENCE: u32 = 16;
+
+/// The buffer of a thread.
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// How many values have needed little of it, one after the other.
+    idle: u32,
+}
+
+impl Buffer {
+    /// What is worth keeping after a value.
+    fn settled(mut self) -> Self {
+        let (used, size) = (self.bytes.len(), self.bytes.capacity());
+        self.idle = if used > size / 4 { 0 } else { self.idle.saturating_add(1) };
+        let is_idle = size > LITTLE && self.idle >= PATIENCE;
+        if size > MOST_KEPT || is_idle { Self::default() } else { self }
+    }
+}
 
 thread_local! {
     /// Taken while it is used, since a value's own code may use a queue too.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static BUFFER: Cell<Buffer> = const { Cell::new(Buffer { bytes: Vec::new(), idle: 0 }) };
 }
 
 /// Calls `run` with an empty buffer.
 fn with_buffer<T>(run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
-    buffer.clear();
-    let done = run(&mut buffer);
-    if buffer.capacity() <= MOST_KEPT {
-        // Not when the thread ends.
-        let _ = BUFFER.try_with(|kept| kept.set(buffer));
-    }
+    buffer.bytes.clear();
+    let done = run(&mut buffer.bytes);
+    // Not when the thread ends.
+    let _ = BUFFER.try_with(|kept| kept.set(buffer.settled()));
     done
 }
 
@@ -112,5 +134,26 @@ impl SharedQueue {
             Some(done) => done,
             None => tasks::wait_for(self.items(), try_get).await?,
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    fn kept_after(length: usize) -> usize {
+        with_buffer(|buffer| buffer.resize(length, 0));
+        with_buffer(|buffer| buffer.capacity())
+    }
+
+    #[test]
+    fn a_large_buffer_is_kept_while_it_is_used_and_never_a_huge_one() {
+        let size = kept_after(MOST_KEPT / 2);
+        assert!(size >= MOST_KEPT / 2);
+        assert_eq!(kept_after(MOST_KEPT / 3), size);
+        assert!((0..PATIENCE).map(|_| kept_after(100)).any(|size| size <= LITTLE));
+        assert_eq!(kept_after(LITTLE), kept_after(100), "what is little stays");
+        assert_eq!(kept_after(MOST_KEPT + 1), 0);
     }
 }
