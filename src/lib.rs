@@ -74,7 +74,7 @@ pub use family::{CurrentProcess, ParentProcess, active_children, current_process
 pub use log::{Level, LevelFilter, LogForwarding, log_to_stderr, set_log_forwarding};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder, PoolCall};
 pub use process::{ForkBuilder, NoResult, Orphan, Process, ProcessBuilder};
-pub use queue::{PutError, Queue, QueueIter, SimpleQueue};
+pub use queue::{PutError, Queue, QueueIter, SimpleQueue, set_queue_memory};
 
 pub use spin::set_spin_limit;
 pub use supervisor::{

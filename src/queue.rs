@@ -9,12 +9,32 @@ pub use simple::SimpleQueue;
 use crate::{Error, ErrorKind, Result};
 use procession_ipc::Error as IpcError;
 use procession_ipc::codec::Wire;
-use procession_ipc::mailbox::{SharedQueue, Wait};
+use procession_ipc::mailbox::{self, SharedQueue, Wait};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::time::Duration;
+
+/// Sets how much memory all queues of the family may take together: a quarter of what the machine, or its control group, allows
+/// unless this is called.
+///
+/// It counts in pieces of 256 KiB, at least one, from now on and for all processes of the family. With more than that in use, puts
+/// are refused with [`ErrorKind::OutOfSpace`] until enough was got; nothing is lost.
+///
+/// # Errors
+///
+/// [`ErrorKind::NoSharedMemory`].
+///
+/// # Examples
+///
+/// ```
+/// procession::set_queue_memory(64 << 20)?;
+/// # Ok::<(), procession::Error>(())
+/// ```
+pub fn set_queue_memory(bytes: u64) -> Result<()> {
+    Ok(mailbox::set_limit(bytes)?)
+}
 
 /// A queue between processes: any number of them may put and get, each message arrives once, first in, first out.
 ///

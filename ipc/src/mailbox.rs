@@ -22,7 +22,7 @@ pub(crate) mod segment;
 pub const KEEPS_JOURNALS: bool = !cfg!(feature = "sabotage");
 
 #[cfg(not(all(test, loom)))]
-pub use queue::{MOST_MESSAGES, SharedQueue, Wait};
+pub use queue::{MOST_MESSAGES, SharedQueue, Wait, set_limit};
 
 #[cfg(test)]
 #[cfg(not(loom))]

@@ -60,6 +60,7 @@ mod programs;
 mod queue;
 mod queue_async;
 mod queue_death;
+mod queue_memory;
 mod relatives;
 mod rights;
 mod scarce;

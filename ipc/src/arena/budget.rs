@@ -1,4 +1,5 @@
-//! How much memory the queues of a family may take: a quarter of what the machine has, or of what a cgroup allows.
+//! How much memory the queues of a family may take, unless the program says it: a quarter of what the machine has, or of what a
+//! cgroup allows.
 //!
 //! Looked up once for each family, when the first message is put into a queue. What cannot be read is no limit.
 

@@ -11,7 +11,7 @@
 //! - Only the owner of a segment changes `backed`: after memory was taken, and before it is given back. So it never says
 //!   more than there is, and a touch never fails.
 //! - **No count of those in use.** Segments are taken in the order of their numbers, and none behind the budget: so no more
-//!   than the budget is ever in use. `next` and `warm` are hints.
+//!   than the budget is ever in use, but for what was taken under a larger one. `next` and `freed` are hints.
 
 use super::budget;
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -49,7 +49,7 @@ pub(crate) struct Header {
     next: AtomicU32,
     /// A hint: how many segments have become free since free ones were looked through.
     freed: AtomicU32,
-    /// No segment behind this number is ever used; 0: not decided yet. Written once.
+    /// No segment behind this number is taken; 0: not decided yet.
     budget: AtomicU32,
 }
 
@@ -89,6 +89,17 @@ impl SegmentTable {
     /// Bytes that all queues of the family may take.
     pub(crate) fn limit(&self) -> u64 {
         u64::from(self.budget()) * SIZE as u64
+    }
+
+    /// Sets that: at least one segment, at most all. What is in use stays in use.
+    pub(crate) fn set_limit(&self, bytes: u64) {
+        self.header.budget.store(self.whole(bytes), Ordering::Relaxed);
+    }
+
+    /// So many bytes as a number of segments.
+    fn whole(&self, bytes: u64) -> u32 {
+        let all = self.entries.len() as u64;
+        u32::try_from((bytes / SIZE as u64).clamp(1, all)).unwrap_or(u32::MAX)
     }
 
     /// Bytes of the segments that are in use.
@@ -171,9 +182,7 @@ impl SegmentTable {
 
     #[cold]
     fn decide_budget(&self) -> u32 {
-        let most = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let segments = u32::try_from(budget::of_this_machine() / SIZE as u64).unwrap_or(u32::MAX);
-        let budget = segments.clamp(1, most);
+        let budget = self.whole(budget::of_this_machine());
         // Somebody else may have looked at the same time; one of us is right.
         match self.header.budget.compare_exchange(0, budget, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => budget,
@@ -231,7 +240,7 @@ impl Segments for SegmentTable {
     }
 
     fn find_free(&self) -> Option<Segment> {
-        let used = self.used();
+        let used = self.used().min(self.budget());
         let from = self.header.next.load(Ordering::Relaxed).min(used);
         let to = used.min(from + LOOKS);
         let found = self.find_free_in(from + 1..=to);

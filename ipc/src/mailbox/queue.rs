@@ -9,9 +9,9 @@
 use super::chain::Chain;
 use super::record::longest_inline;
 use super::ring::{Actor, GetError, PutError, Ring};
-use crate::arena::Handle;
 use crate::arena::cell::Kind;
 use crate::arena::segments::SegmentTable;
+use crate::arena::{self, Handle};
 use crate::atomic::{AtomicU32, Ordering};
 use crate::spin::{self, Spin};
 use crate::sync::eventcount::EventCount;
@@ -37,6 +37,16 @@ const AHEAD: usize = 2 << 20;
 
 /// With less there, it is looked again after so many bytes: the line of the consumers is theirs.
 const UNSEEN: u32 = 256 << 10;
+
+/// Sets how many bytes all queues of the family may take together, in whole segments: at least one.
+///
+/// # Errors
+///
+/// [`Error::NoSharedMemory`].
+pub fn set_limit(bytes: u64) -> Result<()> {
+    arena::arena()?.annexes().segments().set_limit(bytes);
+    Ok(())
+}
 
 /// What a queue has in its cell.
 #[repr(C)]

@@ -42,6 +42,24 @@ fn numbers(segments: &[Segment]) -> Vec<u32> {
 }
 
 #[test]
+fn a_lower_budget_takes_nothing_away_and_a_higher_one_is_there_at_once() {
+    let (table, _file) = table(64 << 20, 200);
+    let taken: Vec<_> = std::iter::from_fn(|| table.take(5)).collect();
+    table.set_limit(10 * SIZE as u64 + 5);
+    assert_eq!((table.limit(), table.in_use()), (10 * SIZE as u64, 200 * SIZE as u64));
+    table.free(taken[150]);
+    assert_eq!(table.take(5), None);
+    table.free(taken[9]);
+    assert_eq!(table.take(5), Some(taken[9]));
+    table.set_limit(151 * SIZE as u64);
+    assert_eq!(table.take(5), Some(taken[150]));
+    for (bytes, segments) in [(0, 1), (1, 1), (u64::MAX, table.entries.len() as u64)] {
+        table.set_limit(bytes);
+        assert_eq!(table.limit(), segments * SIZE as u64);
+    }
+}
+
+#[test]
 fn segments_are_taken_up_to_the_budget_and_holes_are_found() {
     let (table, _file) = table(64 << 20, 200);
     let taken: Vec<_> = std::iter::from_fn(|| table.take(5)).collect();
