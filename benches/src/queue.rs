@@ -1,6 +1,7 @@
 //! Group `queue`: messages from producers to consumers, each a process of its own, and round trips between two.
 
 mod ipc_channel;
+mod pipe;
 
 use crate::harness::{Better, Contest, Figure, Peer, Result, Side, check};
 use procession::prelude::*;
@@ -130,6 +131,19 @@ pub(crate) const FIGURES: &[Figure] = &[
     },
     round_trip!("hot", "default settings", Duration::MAX, 30.0, 20.0),
     round_trip!("blocking", "no looking before sleeping", Duration::ZERO, 4.0, 3.0),
+    Figure {
+        name: "queue.rtt.blocking",
+        unit: "us",
+        better: Better::Lower,
+        workload: "8 B there and back, no looking before sleeping; over two pipes and cat(1); both: N = 20k",
+        contest: Contest::Against {
+            ours: || PingPong::side(Duration::ZERO),
+            n: 20_000,
+            peer: Peer::Crate { name: "pipe", side: pipe::side, n: 20_000 },
+            goal: 1.0,
+            floor: 0.7,
+        },
+    },
     depth!(1_000),
     depth!(1_000_000),
 ];
