@@ -103,7 +103,7 @@ impl Worker {
         let at = begin_reply(out);
         match &self.entry {
             Ok(entry) => entry(payload, out),
-            Err(failure) => refuse(payload, failure, out),
+            Err(failure) => refuse(failure, out),
         }
         finish_reply(out, at, ReplyKind::Results);
     }

@@ -14,6 +14,7 @@ use crate::travel::{self, Pins};
 use crate::unwind::{PanicReport, catch};
 use crate::{Error, Result};
 use std::cell::Cell;
+use std::iter;
 use std::marker::PhantomData;
 
 /// How to call a chunk of one function: payload in, reply appended.
@@ -134,8 +135,7 @@ fn run_chunk<R, C>(
 {
     let mut reply = Reply::begin(reply);
     let Some((count, mut rest)) = payload.split_first_chunk() else {
-        reply.fail(1, &Failure::BadArguments("the chunk has no length".to_owned()));
-        return reply.finish();
+        return reply.finish(Some(&Failure::BadArguments("the chunk has no length".to_owned())));
     };
     let count = usize::try_from(u64::from_le_bytes(*count)).unwrap_or(usize::MAX);
     while reply.results < count {
@@ -161,14 +161,12 @@ fn run_chunk<R, C>(
             Err(report) => step.get().panicked(report),
         };
         if let Failure::BadArguments(_) = failure {
-            // Where the next item starts is hidden: this one and all that follow fail. The parent knows how many it sent,
-            // so a length that is itself nonsense need not be served.
-            reply.fail((count - reply.results).min(1 << 16), &failure);
-            break;
+            // Where the next item starts is hidden.
+            return reply.finish(Some(&failure));
         }
-        reply.fail(1, &failure);
+        reply.fail(&failure);
     }
-    reply.finish();
+    reply.finish(None);
 }
 
 impl Step {
@@ -183,15 +181,13 @@ impl Step {
     }
 }
 
-/// The reply to a chunk for which there is no function: a failure for each of its items.
-pub fn refuse(payload: &[u8], failure: &Failure, reply: &mut Vec<u8>) {
-    let count = payload.first_chunk().map_or(1, |count| u64::from_le_bytes(*count));
-    let mut reply = Reply::begin(reply);
-    reply.fail(usize::try_from(count).unwrap_or(usize::MAX).min(1 << 16), failure);
-    reply.finish();
+/// The reply to a chunk for which there is no function: all of its items fail.
+pub fn refuse(failure: &Failure, reply: &mut Vec<u8>) {
+    Reply::begin(reply).finish(Some(failure));
 }
 
-/// A reply that is being written.
+/// A reply that is being written: the results before the first failure, then, if there is one, each result from it on, and
+/// why all that follow failed, if they did. How many those are is known to whoever sent the chunk.
 struct Reply<'a> {
     out: &'a mut Vec<u8>,
     /// Where it begins, with the number of results before the first failure.
@@ -250,28 +246,36 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Has `count` items fail; whatever was written for the first of them is gone.
+    /// Has one item fail; whatever was written for it is gone.
     #[cold]
-    fn fail(&mut self, count: usize, failure: &Failure) {
+    fn fail(&mut self, failure: &Failure) {
+        self.begin_tail();
+        // A failure is strings: it encodes.
+        let _ = codec::encode_into(&Err::<(), _>(failure), self.out);
+        self.results += 1;
+        self.end = self.out.len();
+    }
+
+    #[cold]
+    fn begin_tail(&mut self) {
         self.out.truncate(self.end);
         drop(std::mem::take(&mut self.pins));
         if self.tail.is_none() {
             self.tail = Some((self.results, self.end));
             self.out.extend_from_slice(&[0; LENGTH]);
         }
-        for _ in 0..count {
-            // A failure is strings: it encodes.
-            let _ = codec::encode_into(&Err::<(), _>(failure), self.out);
-        }
-        self.results += count;
-        self.end = self.out.len();
     }
 
+    /// Ends it; `rest` is why all items fail that have no result yet.
     #[inline]
-    fn finish(self) {
+    fn finish(mut self, rest: Option<&Failure>) {
+        if rest.is_some() {
+            self.begin_tail();
+        }
         let mut values = self.results;
         if let Some((before, at)) = self.tail {
             put_length(self.out, at, values - before);
+            let _ = codec::encode_into(&rest, self.out);
             values = before;
         }
         put_length(self.out, self.start, values);
@@ -300,20 +304,28 @@ pub fn read_reply<R: Wire>(
     let before = values.len();
     let decoded = catch(|| {
         let tail = codec::decode_values(bytes, count, values)?;
-        if tail.is_empty() { Ok(Vec::new()) } else { codec::decode(tail) }
+        if tail.is_empty() { Ok((Vec::new(), None)) } else { codec::decode(tail) }
     });
     let tail = decoded.unwrap_or_else(|report| {
         let reason = format!("its `Deserialize` panicked: {}", report.message);
         Err(CodecError::Decode { type_name: std::any::type_name::<R>(), reason })
     });
-    match tail {
-        Ok(tail) if values.len() - before + tail.len() == count => Ok(tail),
-        other => {
-            values.truncate(before);
-            other?;
-            Err(Error::Malformed { what: "number of results in a reply" })
+    let came = values.len() - before;
+    let complete = tail.map_err(Error::from).and_then(|(mut tail, rest): (Vec<Result<R, Failure>>, _)| {
+        let left = count.checked_sub(came + tail.len());
+        match (left, rest) {
+            (Some(0), None) => Ok(tail),
+            (Some(left @ 1..), Some(failure)) => {
+                tail.extend(iter::repeat_n(failure, left).map(Err));
+                Ok(tail)
+            }
+            _ => Err(Error::Malformed { what: "number of results in a reply" }),
         }
+    });
+    if complete.is_err() {
+        values.truncate(before);
     }
+    complete
 }
 
 #[cfg(test)]
@@ -372,7 +384,7 @@ mod tests {
         let entry = task_of(item_task::<_, u32, ByValue, u32>(double).unwrap()).unwrap();
         let huge = u64::MAX.to_le_bytes().to_vec();
         let cut = chunk(&[1_u32, 2])[..15].to_vec();
-        let table = [(vec![], 0, 1), (vec![1, 2], 0, 1), (huge, 0, 1 << 16), (cut, 1, 1)];
+        let table = [(vec![], 0, 1), (vec![1, 2], 0, 1), (huge, 0, 1), (cut, 1, 1)];
         for (payload, values, failures) in table {
             let (came, tail) = results::<u32>(entry, &payload, values + failures);
             assert_eq!((came.len(), tail.len()), (values, failures), "{payload:?}");
@@ -397,9 +409,43 @@ mod tests {
     #[test]
     fn a_task_without_a_function_fails_item_by_item() {
         let (mut reply, failure) = (Vec::new(), Failure::NotCalled("no such task".to_owned()));
-        refuse(&chunk(&[1_u32, 2]), &failure, &mut reply);
+        refuse(&failure, &mut reply);
         let tail = read_reply::<u32>(&reply, 2, &mut Vec::new()).unwrap();
         assert_eq!(tail, [Err(failure.clone()), Err(failure)]);
+        assert!(read_reply::<u32>(&reply, 0, &mut Vec::new()).is_err(), "it says that there was an item");
+    }
+
+    /// More items than a message may hold for nothing, in a chunk that has no byte of them.
+    #[test]
+    fn failures_of_any_number_of_items_of_no_size_all_arrive() {
+        /// Cannot be read but once.
+        #[derive(Debug)]
+        struct Once;
+        impl<'de> serde::Deserialize<'de> for Once {
+            fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+                thread_local!(static READ: Cell<bool> = const { Cell::new(false) });
+                if READ.replace(true) { Err(serde::de::Error::custom("read before")) } else { Ok(Self) }
+            }
+        }
+        impl serde::Serialize for Once {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_unit()
+            }
+        }
+        const COUNT: usize = 100_000;
+        let payload = (COUNT as u64).to_le_bytes();
+        let nothing = task_of(item_task::<_, (), ByValue, ()>(|()| ()).unwrap()).unwrap();
+        assert_eq!(results::<()>(nothing, &payload, COUNT), (vec![(); COUNT], Vec::new()));
+        let entry = task_of(item_task::<_, Once, ByValue, ()>(|_: Once| ()).unwrap()).unwrap();
+        let (values, tail) = results::<()>(entry, &payload, COUNT);
+        assert_eq!((values.len(), tail.len()), (1, COUNT - 1));
+        assert!(
+            tail.iter().all(|one| matches!(one, Err(Failure::BadArguments(why)) if why.contains("before")))
+        );
+        let (mut reply, failure) = (Vec::new(), Failure::NotCalled("no such task".to_owned()));
+        refuse(&failure, &mut reply);
+        let tail = read_reply::<()>(&reply, COUNT, &mut Vec::new()).unwrap();
+        assert_eq!(tail, vec![Err(failure); COUNT]);
     }
 
     #[test]
