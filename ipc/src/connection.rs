@@ -53,8 +53,7 @@ impl Connection {
     ///
     /// A value that cannot travel, or [`Error::Disconnected`].
     pub fn send<T: Serialize + Deserialize<'static>>(&self, value: &T) -> Result<()> {
-        let ((bytes, handles), pins) = travel::once(|| codec::encode_with_handles(value))?;
-        codec::check_encoded::<T, T>(&bytes)?;
+        let ((bytes, handles), pins) = travel::once(|| codec::encode_checked_with_handles::<T, T>(value))?;
         let handles: Vec<BorrowedFd<'_>> = handles.iter().map(AsFd::as_fd).collect();
         self.write(&bytes, &handles)?;
         pins.leave();

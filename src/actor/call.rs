@@ -103,10 +103,8 @@ fn send<M: Deserialize<'static>, C: Serialize, E>(
 ) -> Result<Ticket, CallError<E>> {
     let mut frame = Vec::with_capacity(HEADER + 64);
     begin(&mut frame);
-    let encoded = travel::once(|| codec::encode_into(call, &mut frame));
-    let checked =
-        encoded.and_then(|((), pins)| codec::check_encoded::<C, M>(&frame[HEADER..]).map(|()| pins));
-    let pins = checked.map_err(|error| CallError::BadArguments {
+    let encoded = travel::once(|| codec::encode_checked::<C, M>(call, &mut frame));
+    let ((), pins) = encoded.map_err(|error| CallError::BadArguments {
         method,
         sent: false,
         reason: error.to_string(),

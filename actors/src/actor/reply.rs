@@ -1,6 +1,6 @@
 //! The answer to one call, as the code that the attribute generates gives it.
 
-use procession_ipc::call::frame::{HEADER, Status, begin, finish_reply};
+use procession_ipc::call::frame::{Status, begin, finish_reply};
 use procession_ipc::codec::{self, CodecError, Wire};
 use procession_ipc::travel;
 use serde::Serialize;
@@ -34,11 +34,8 @@ impl<'a> Reply<'a> {
     fn give<T: Wire>(self, status: Status, value: &T) {
         let at = self.out.len();
         begin(self.out);
-        let encoded = travel::once(|| codec::encode_wire(value, self.out));
-        let checked = encoded
-            .and_then(|((), pins)| codec::check_encoded::<T, T>(&self.out[at + HEADER..]).map(|()| pins));
-        match checked {
-            Ok(pins) => {
+        match travel::once(|| codec::encode_wire_checked(value, self.out)) {
+            Ok(((), pins)) => {
                 pins.leave();
                 finish_reply(self.out, at, status, self.id);
             }

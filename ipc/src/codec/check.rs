@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::guard::{Copied, Guard, Kind, MAX_DEPTH};
-use super::{CodecError, NOT_SELF_DESCRIBING, encode, handles};
+use super::{CodecError, NOT_SELF_DESCRIBING, Wire, encode, encode_into, encode_wire, handles};
 
 /// Checks that `value` can be read back as `O`, the owned form of its type, once for each pair of types and thread.
 ///
@@ -15,7 +15,7 @@ use super::{CodecError, NOT_SELF_DESCRIBING, encode, handles};
 ///
 /// # Errors
 ///
-/// Those of [`encode`](super::encode) and [`check_encoded`].
+/// Those of [`encode`] and [`check_encoded`].
 pub fn check_round_trip<T, O>(value: &T) -> Result<(), CodecError>
 where
     T: Serialize + ?Sized,
@@ -26,6 +26,45 @@ where
     }
     let (bytes, _) = handles::checking(|| encode(value));
     check_encoded::<T, O>(&bytes?)
+}
+
+/// Appends the encoded `value` to `out`, and checks as [`check_encoded`] does that it can be read back as `O`.
+///
+/// One step, so that handles in what turns out not to travel are taken back by the scope around it (see `travel`).
+///
+/// # Errors
+///
+/// Those of [`encode`] and [`check_encoded`]; `out` is then as it was.
+#[inline]
+pub fn encode_checked<T, O>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>
+where
+    T: Serialize + ?Sized,
+    O: Deserialize<'static>,
+{
+    let start = out.len();
+    encode_into(value, out)?;
+    check_from::<T, O>(start, out)
+}
+
+/// As [`encode_checked`], a `Vec` of numbers as one copy.
+///
+/// # Errors
+///
+/// Those of [`encode_checked`]; `out` is then as it was.
+#[inline]
+pub fn encode_wire_checked<T: Wire>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let start = out.len();
+    encode_wire(value, out)?;
+    check_from::<T, T>(start, out)
+}
+
+#[inline]
+fn check_from<T: ?Sized, O: Deserialize<'static>>(start: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let checked = check_encoded::<T, O>(&out[start..]);
+    if checked.is_err() {
+        out.truncate(start);
+    }
+    checked
 }
 
 /// Checks that `bytes`, a `T` just encoded, can be read back as `O`, the owned form of `T`.

@@ -121,6 +121,22 @@ pub fn encode_with_handles<T: Serialize + ?Sized>(value: &T) -> Result<(Vec<u8>,
     collecting(|| super::encode(value))
 }
 
+/// Encodes as [`encode_with_handles`], and checks as [`check_encoded`](super::check_encoded) does that the value can be read
+/// back as `O`.
+///
+/// # Errors
+///
+/// Those of [`encode_with_handles`] and [`check_encoded`](super::check_encoded).
+pub fn encode_checked_with_handles<T, O>(value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>), CodecError>
+where
+    T: Serialize + ?Sized,
+    O: Deserialize<'static>,
+{
+    let (bytes, handles) = encode_with_handles(value)?;
+    super::check_encoded::<T, O>(&bytes)?;
+    Ok((bytes, handles))
+}
+
 /// Appends `value` to `out` as [`encode_wire`](super::encode_wire) does, and returns the descriptors in it.
 ///
 /// # Errors

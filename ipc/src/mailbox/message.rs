@@ -64,8 +64,7 @@ impl SharedQueue {
             return self.put(&[&length, content], wait);
         }
         with_buffer(|buffer| {
-            let ((), pins) = travel::once(|| codec::encode_into(value, buffer))?;
-            codec::check_encoded::<T, T>(buffer)?;
+            let ((), pins) = travel::once(|| codec::encode_checked::<T, T>(value, buffer))?;
             self.put(&[buffer], wait)?;
             pins.leave();
             Ok(())

@@ -47,8 +47,7 @@ pub(crate) fn of_call<R: Wire>(body: impl FnOnce() -> R) -> Outcome {
     // Serialize, Deserialize and Drop of the result are the user's code too.
     let called = catch(|| {
         let value = body();
-        let ((bytes, handles), pins) = travel::once(|| codec::encode_with_handles(&value))?;
-        codec::check_encoded::<R, R>(&bytes)?;
+        let ((bytes, handles), pins) = travel::once(|| codec::encode_checked_with_handles::<R, R>(&value))?;
         Ok::<_, CodecError>(Outcome::Value { bytes, handles, pins, error: error_text(&value) })
     });
     match called {

@@ -151,15 +151,13 @@ macro_rules! target {
             }
 
             fn encode(args: &($($arg,)*)) -> Result<(Vec<u8>, Luggage), CodecError> {
-                let ((bytes, handles), kept) = travel::often(|| codec::encode_with_handles(args))?;
-                codec::check_encoded::<($($arg,)*), Self::Owned>(&bytes)?;
+                let encode = || codec::encode_checked_with_handles::<_, Self::Owned>(args);
+                let ((bytes, handles), kept) = travel::often(encode)?;
                 Ok((bytes, Luggage { handles, kept }))
             }
 
             fn append(args: &($($arg,)*), out: &mut Vec<u8>) -> Result<(), CodecError> {
-                let start = out.len();
-                codec::encode_into(args, out)?;
-                codec::check_encoded::<($($arg,)*), Self::Owned>(&out[start..])
+                codec::encode_checked::<_, Self::Owned>(args, out)
             }
         }
     };

@@ -230,9 +230,7 @@ impl<'a> Reply<'a> {
             // The mark of `Ok` in a `Result`.
             codec::encode_into(&0_u32, self.out)?;
         }
-        let at = self.out.len();
-        travel::once_into(&mut self.pins, || codec::encode_wire(value, self.out))?;
-        codec::check_encoded::<R, R>(&self.out[at..])?;
+        travel::once_into(&mut self.pins, || codec::encode_wire_checked(value, self.out))?;
         self.is_checked = true;
         Ok(())
     }
