@@ -126,25 +126,28 @@ impl Chunker {
             return Ok(false);
         }
         self.cut();
-        let tasks = self.batch.len() + self.row.map_or(0, |(_, chunks)| chunks);
+        let tasks =
+            self.batch.iter().map(Bundle::len).sum::<usize>() + self.row.map_or(0, |(_, chunks)| chunks);
         Ok(tasks >= BATCH_TASKS || self.batch_bytes + self.open >= BATCH_BYTES)
     }
 
     fn append<T: TaskArg<M>, M>(&mut self, item: &T) -> Result<(), CodecError> {
-        if self.items > 0 {
-            return self.encode::<T, M>(item);
+        let (frames, is_first) = (&mut self.frames, self.items == 0);
+        if is_first {
+            begin_task(frames);
         }
-        begin_task(&mut self.frames);
-        let start = self.frames.len();
-        self.encode::<T, M>(item)?;
-        codec::check_encoded::<T, T::Owned>(&self.frames[start..])
-    }
-
-    fn encode<T: TaskArg<M>, M>(&mut self, item: &T) -> Result<(), CodecError> {
-        if !travel::may_carry::<T::Owned>() {
-            return codec::encode_into(item, &mut self.frames);
+        let mut encode = || {
+            if is_first {
+                codec::encode_checked::<T, T::Owned>(item, frames)
+            } else {
+                codec::encode_into(item, frames)
+            }
+        };
+        if travel::may_carry::<T::Owned>() {
+            travel::often_into(&mut self.open_kept, encode)
+        } else {
+            encode()
         }
-        travel::often_into(&mut self.open_kept, || codec::encode_into(item, &mut self.frames))
     }
 
     /// Ends the chunk that is being filled.
@@ -212,6 +215,8 @@ impl Chunker {
 mod tests {
     use super::*;
     use procession_ipc::start::target::ByValue;
+    use procession_ipc::sync::SharedLock;
+    use serde::{Deserialize, Serialize};
 
     /// Places of the chunks that are ready.
     fn places(mut chunker: Chunker) -> Vec<Place> {
@@ -249,6 +254,36 @@ mod tests {
             chunker.push::<Vec<u8>, ByValue>(&item).unwrap();
         }
         assert_eq!(chunker.chunks(), 3);
+    }
+
+    #[test]
+    fn batch_is_full_at_its_number_of_tasks_whatever_rows_they_are_in() {
+        let options = CallOptions { chunksize: NonZero::new(1), retries: 0 };
+        let mut chunker = Chunker::new(Job::new("f"), TaskId(0), options, (0, None), 1);
+        for item in 1..BATCH_TASKS as u64 {
+            assert!(!chunker.push::<u64, ByValue>(&item).unwrap(), "{item} tasks");
+            if item % 100 == 0 {
+                chunker.skip();
+            }
+        }
+        assert!(chunker.push::<u64, ByValue>(&0).unwrap());
+    }
+
+    #[test]
+    fn item_that_cannot_be_read_back_leaves_no_trace() {
+        #[derive(Serialize, Deserialize)]
+        struct Lossy {
+            lock: SharedLock,
+            #[serde(skip_serializing)]
+            text: String,
+        }
+        let mut chunker = Chunker::new(Job::new("f"), TaskId(0), CallOptions::default(), (0, None), 1);
+        let item = Lossy { lock: SharedLock::new().unwrap(), text: String::new() };
+        assert!(chunker.push::<Lossy, ByValue>(&item).is_err());
+        assert!(chunker.open_kept.is_empty() && chunker.frames.is_empty() && chunker.items == 0);
+        chunker.push::<SharedLock, ByValue>(&item.lock).unwrap();
+        assert!(!chunker.kept.is_empty() && places(chunker).len() == 1);
+        drop(item.text);
     }
 
     #[test]
