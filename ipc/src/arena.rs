@@ -50,7 +50,7 @@ use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-pub use usage::{Usage, usage};
+pub use usage::{Usage, census, usage};
 
 /// In the word with our id, while a thread registers this process: no process has this number.
 const JOINING: u32 = u32::MAX;

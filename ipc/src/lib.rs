@@ -49,5 +49,5 @@ pub mod travel;
 pub mod unwind;
 
 #[cfg(not(all(test, loom)))]
-pub use arena::{Usage, usage};
+pub use arena::{Usage, census, usage};
 pub use error::{Error, Result};

@@ -7,7 +7,9 @@ use crate::support::{eventually, isolated};
 use nix::sys::resource::{Resource, setrlimit};
 use procession::prelude::*;
 use procession::{ChildSpec, Context, Supervisor};
+use procession_ipc::census;
 use serde::{Deserialize, Serialize};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Length of the smallest arena, in bytes, and the objects that fit into it.
 const SMALLEST: u64 = 4 << 20;
@@ -32,7 +34,16 @@ fn room() -> usize {
 /// Nobody has handles any more. Those of processes that have ended are given up a moment later.
 #[track_caller]
 fn nothing_is_left() {
-    eventually("all objects have ended", || room() == ROOM);
+    shows_what_is_left(|| eventually("all objects have ended", || room() == ROOM));
+}
+
+/// Runs a check; if it fails, says who has what.
+#[track_caller]
+fn shows_what_is_left(check: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(check)) {
+        eprintln!("{}", census().unwrap());
+        resume_unwind(panic);
+    }
 }
 
 /// A lock that is held: whoever gets it finds out whether it is the one.

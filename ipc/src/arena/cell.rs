@@ -320,6 +320,13 @@ impl Cells {
         states.filter(|state| state.stage != Stage::Free).count()
     }
 
+    /// What is in the cell and the slots of those who have handles of it, for people; `None`: nothing.
+    pub(super) fn describe(&self, index: u32) -> Option<String> {
+        let State { stage, generation, kind } = self.cell(index)?.state()?;
+        let kind = kind?.name();
+        Some(format!("{kind} {index}.{generation}: {stage:?}, held by {:?}", self.holders.slots(index)))
+    }
+
     fn used(&self) -> u32 {
         let count = u32::try_from(self.cells.len()).unwrap_or(u32::MAX);
         self.header.high.load(Ordering::Relaxed).min(count)

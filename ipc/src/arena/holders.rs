@@ -89,4 +89,14 @@ impl Holders {
         let bits = |word: &AtomicU64| word.load(Ordering::Acquire) % SET;
         (0..groups).filter_map(|group| self.word(index, group)).any(|word| bits(word) != 0)
     }
+
+    /// The slots of the processes that have a handle.
+    pub(super) fn slots(&self, index: u32) -> Vec<u32> {
+        let groups = self.high.load(Ordering::Relaxed).min(GROUPS);
+        let has = |slot: &u32| {
+            let word = self.word(index, slot / GROUP);
+            word.is_some_and(|word| word.load(Ordering::Acquire) & (1 << (slot % GROUP)) != 0)
+        };
+        (0..groups * GROUP).filter(has).collect()
+    }
 }

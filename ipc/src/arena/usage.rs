@@ -24,3 +24,15 @@ pub fn usage() -> Result<Usage> {
     let segments = arena.annexes.segments().in_use();
     Ok(Usage { processes: arena.table.count(), objects: arena.cells.count(), segments })
 }
+
+/// Says, a line for each, which processes use the memory and which objects are there, with the slots of those who have handles.
+///
+/// # Errors
+///
+/// [`Error::NoSharedMemory`](crate::Error::NoSharedMemory).
+pub fn census() -> Result<String> {
+    let arena = arena()?;
+    let processes = arena.table.describe();
+    let objects = arena.cells.all().filter_map(|index| arena.cells.describe(index));
+    Ok(processes.chain(objects).collect::<Vec<_>>().join("\n"))
+}

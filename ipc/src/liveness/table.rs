@@ -133,6 +133,16 @@ impl Table {
         self.after(0).filter(|number| self.holder(*number).is_some()).count()
     }
 
+    /// A line for each process that has a slot, for people.
+    pub(crate) fn describe(&self) -> impl Iterator<Item = String> {
+        self.after(0).filter_map(|number| {
+            let (holder, slot) = (self.holder(number)?, self.slots.get(number as usize)?);
+            let Identity { pid, start } = holder.identity;
+            let (generation, mark) = (holder.id.generation(), slot.live.load(Ordering::Relaxed));
+            Some(format!("process {number}.{generation}: pid {pid}, started at {start}, mark {mark:x}"))
+        })
+    }
+
     /// Frees the slot of a process that is gone and swept, or of this one before its keeper runs. Whoever comes second does
     /// nothing.
     pub(super) fn release(&self, holder: &Holder) {
