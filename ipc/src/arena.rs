@@ -21,6 +21,7 @@ mod deaths;
 pub(crate) mod handle;
 mod holders;
 mod layout;
+pub(crate) mod seat;
 pub(crate) mod segments;
 mod state;
 #[cfg(test)]
@@ -151,36 +152,10 @@ pub(crate) struct Arena {
 
 static ARENA: OnceLock<Arena> = OnceLock::new();
 
-/// Keeps alive, for a copy by fork, all of which this process has handles. The gate is closed.
-pub(crate) fn pins_for_copy() -> Inheritance {
-    let inside = ARENA.get().and_then(|arena| Some((arena, arena.inside()?)));
-    Inheritance(inside.map(|(arena, own)| handle::pins_for_copy(arena, own)).unwrap_or_default())
-}
-
-/// Handles on their way into a copy by fork. Dropped in the parent, they are taken back: there is no copy.
-#[must_use = "the copy takes it over, and in the parent it leaves"]
-pub(crate) struct Inheritance(Vec<Pin>);
-
-impl Inheritance {
-    /// In the parent: the copy has them.
-    pub(crate) fn leave(self) {
-        self.0.into_iter().for_each(Pin::leave);
-    }
-
-    /// What the copy needs to know of it.
-    pub(crate) fn places(&self) -> Vec<Place> {
-        self.0.iter().map(Pin::place).collect()
-    }
-}
-
-/// In the copy: joins the others, and takes over what the parent kept alive for it. If it cannot join, that lives as long as
-/// the family.
-pub(crate) fn inherit(places: &[Place]) {
-    if let Some(arena) = ARENA.get().filter(|_| !places.is_empty())
-        && arena.own().is_ok()
-    {
-        handle::take_pins_up(arena, places);
-    }
+/// Of what this process has handles: what a copy by fork has too. The gate is closed.
+pub(crate) fn held() -> Vec<Place> {
+    let is_inside = ARENA.get().is_some_and(|arena| arena.inside().is_some());
+    if is_inside { handle::holdings().all() } else { Vec::new() }
 }
 
 /// The arena of this family, mapped now if it was not before.
@@ -244,7 +219,7 @@ impl Arena {
     pub(crate) fn own(&self) -> Result<ProcessId> {
         match self.inside() {
             Some(own) => Ok(own),
-            None => self.join(),
+            None => self.join(None),
         }
     }
 
@@ -255,14 +230,15 @@ impl Arena {
         ProcessId::from_own(self.own.load(Ordering::Acquire))
     }
 
+    /// Begins to use shared memory: in the slot `seat`, or in a new one.
     #[cold]
-    fn join(&self) -> Result<ProcessId> {
+    fn join(&self, seat: Option<ProcessId>) -> Result<ProcessId> {
         loop {
             match self.own.compare_exchange(0, JOINING, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => {
                     let joined = {
                         let _passage = gate::enter("beginning to use the memory that processes share");
-                        self.register()
+                        self.register(seat)
                     };
                     let bits = joined.as_ref().map_or(0, |own| own.bits());
                     self.own.store(bits, Ordering::Release);
@@ -279,7 +255,7 @@ impl Arena {
         }
     }
 
-    fn register(&self) -> Result<ProcessId> {
+    fn register(&self, seat: Option<ProcessId>) -> Result<ProcessId> {
         if namespace()? != self.namespace {
             let reason = "this process is in another PID namespace than the first one of its family";
             return Err(Error::NoSharedMemory { reason: reason.to_owned() });
@@ -288,9 +264,7 @@ impl Arena {
             let reason = "the kernel has no futex_waitv: it must be Linux 5.16 or later";
             return Err(Error::NoSharedMemory { reason: reason.to_owned() });
         }
-        let identity = Identity::own()?;
-        let own =
-            self.table.claim(identity).ok_or(Error::TooManyProcesses { limit: liveness::MOST_PROCESSES })?;
+        let own = self.slot(Identity::own()?, seat)?;
         let arena = ARENA.get().ok_or(Error::Malformed { what: "shared memory" })?;
         let sweep = move |gone| arena.sweep(gone, own);
         let keeper = Keeper {
@@ -300,9 +274,28 @@ impl Arena {
             presence: liveness::presence_of,
             woken: deposit::serve_if_wanted,
         };
-        keeper.start().inspect_err(|_| self.table.withdraw(own))?;
-        handle::adopt_inherited(self, own);
+        match keeper.start() {
+            Ok(()) => handle::adopt_inherited(self, own),
+            Err(error) => {
+                // A seat has bits: it is given up by whoever sweeps for this process.
+                if seat.is_none() {
+                    self.table.withdraw(own);
+                }
+                return Err(error);
+            }
+        }
         Ok(own)
+    }
+
+    fn slot(&self, identity: Identity, seat: Option<ProcessId>) -> Result<ProcessId> {
+        match seat {
+            Some(seat) if self.table.is_held_by(seat, identity) => Ok(seat),
+            Some(_) => Err(Error::Malformed { what: "slot of this process" }),
+            None => {
+                let limit = liveness::MOST_PROCESSES;
+                self.table.claim(identity).ok_or(Error::TooManyProcesses { limit })
+            }
+        }
     }
 
     /// What is done for the process `gone`, by this one. It may be cut off anywhere, and be done by several at the same time.

@@ -52,8 +52,9 @@ pub use script::{Role, Script};
 pub use spawn::set_executable;
 pub use task::{TaskEntry, TaskId, item_task, read_reply, refuse, task_of, tuple_task};
 
+use crate::arena::seat;
 use crate::child::{self, About, Child};
-use crate::codec::Wire;
+use crate::codec::{self, Wire};
 use crate::gate::{self, PrivateFd};
 use crate::travel::{self, Kept};
 use crate::{Error, Result};
@@ -206,14 +207,18 @@ fn start_program(call: Encoded, plan: &Plan, method: StartMethod) -> Result<Star
     child::reap();
     let prepared = step::prepare(plan)?;
     let Luggage { mut handles, kept } = call.luggage;
-    let message = || bootstrap::message(call.entry, &prepared.parts, &call.args, &kept);
-    let (message, pins) = travel::once(message)?;
+    // Ours are kept until it is sent, and the child has its own by then.
+    let (luggage, _) = travel::often(|| codec::encode(&kept))?;
     let mut descriptors = prepared.handles;
     descriptors.append(&mut handles);
-    let parcel = Parcel { kind: Kind::Start, bytes: message, handles: descriptors };
     let made = make_process(plan, method, &mut entering(plan, prepared.kept))?;
-    match parcel.send(&made.socket) {
-        Ok(()) => pins.leave(),
+    let send = || {
+        let seat = seat::seat(made.child.pid(), &kept.places())?;
+        let bytes = bootstrap::message(call.entry, &prepared.parts, &call.args, (seat, &luggage))?;
+        Parcel { kind: Kind::Start, bytes, handles: descriptors }.send(&made.socket)
+    };
+    match send() {
+        Ok(()) => {}
         // A child that is gone already shows in its status; the reason is there, not in this send.
         Err(Error::Disconnected) => {}
         Err(error) => {

@@ -12,6 +12,7 @@
 //! Nothing is ever ended too early for whoever does as it was said. If bytes are decoded more often, a handle may come too
 //! late, which is an error.
 
+use crate::arena::cell::Place;
 use crate::arena::{Handle, Pin};
 use crate::deposit::Deposit;
 use serde::{Deserialize, Serialize};
@@ -130,6 +131,11 @@ impl Kept {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.handles.is_empty() && self.deposits.is_empty()
+    }
+
+    /// The objects of which there are handles.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.handles.iter().map(Handle::place).collect()
     }
 
     /// Takes those over.

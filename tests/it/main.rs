@@ -41,6 +41,7 @@ mod fork_busy;
 mod fork_programs;
 mod growth;
 mod handles;
+mod handles_death;
 mod hygiene;
 mod library;
 mod lock;

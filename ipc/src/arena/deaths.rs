@@ -72,6 +72,8 @@ enum Act {
     Receive(usize),
     /// Encodes a handle for somebody who decodes it while this process has its own.
     Lend(usize, usize),
+    /// Starts a process with a handle.
+    Start(usize, usize),
     Drop(usize),
 }
 
@@ -92,6 +94,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         which().prop_map(Act::Receive),
         which().prop_map(Act::TakeBack),
         (which(), 0..PROCESSES).prop_map(|(which, to)| Act::Lend(which, to)),
+        (which(), 0..PROCESSES).prop_map(|(which, to)| Act::Start(which, to)),
         which().prop_map(Act::Drop),
         which().prop_map(Act::Drop),
     ];
@@ -174,6 +177,7 @@ impl World {
                 self.receive(process, place, fuse)?
             }
             Act::Lend(which, to) => return self.lend(process, which, to, fuse, &step.fuses[1..]),
+            Act::Start(which, to) => return self.start(process, which, to, fuse, &step.fuses[1..]),
             Act::Drop(which) => {
                 let Some(place) = self.held(process, which) else { return Ok(()) };
                 let dropped = mortal(fuse, || end(cells.leave(place.index, own)));
@@ -219,6 +223,34 @@ impl World {
             Some(true) => drop(self.held[to].insert(place.index, place)),
             Some(false) => return Err(format!("{place:?} is gone, and it was lent")),
             None => self.bury(to, fuses)?,
+        }
+        self.check()
+    }
+
+    /// The slot of who is started is in the name of who starts it until the bit is set. Then it is the other's own, who may be
+    /// killed before it knows of it, or as it takes it.
+    fn start(
+        &mut self,
+        process: usize,
+        which: usize,
+        to: usize,
+        fuse: u32,
+        fuses: &[u32],
+    ) -> Result<(), String> {
+        let Some(place) = self.held(process, which).filter(|_| self.held[to].is_empty()) else {
+            return Ok(());
+        };
+        let (own, child) = (self.id(process), self.id(to));
+        let give = || assert!(self.cells.share(place, own) && self.cells.adopt(place, child, false));
+        if mortal(fuse, give).is_none() {
+            self.bury(process, fuses)?;
+            self.bury(to, fuses)?;
+            return self.check();
+        }
+        self.held[to].insert(place.index, place);
+        self.check()?;
+        if mortal(fuse / 2, || assert!(self.cells.adopt(place, child, false))).is_none() {
+            self.bury(to, fuses)?;
         }
         self.check()
     }
@@ -304,6 +336,12 @@ fn every_point_is_survived() {
             Act::Receive(0),
         ),
         ("lending", vec![quiet(0, Act::Make)], Act::Lend(0, 1)),
+        ("starting", vec![quiet(0, Act::Make)], Act::Start(0, 1)),
+        (
+            "starting with what another one has",
+            vec![quiet(0, Act::Make), quiet(0, Act::Lend(0, 2))],
+            Act::Start(0, 1),
+        ),
         ("dropping what was never sent", vec![quiet(0, Act::Make)], Act::Drop(0)),
         ("dropping one of two", vec![quiet(0, Act::Make), quiet(0, Act::Lend(0, 1))], Act::Drop(0)),
         (

@@ -140,6 +140,11 @@ impl Handle {
         self.arena
     }
 
+    /// What it is a handle of.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
     /// Its number among the objects that are.
     pub(crate) fn index(&self) -> u32 {
         self.place.index
@@ -273,10 +278,6 @@ impl Pin {
         Self { arena, place, by, is_left: false }
     }
 
-    pub(super) fn place(&self) -> Place {
-        self.place
-    }
-
     /// The handle has left: whoever takes it up takes the pin off.
     pub(crate) fn leave(mut self) {
         self.is_left = true;
@@ -303,10 +304,13 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// Pins for the handles of this process that a copy by fork will have. The gate is closed, so nobody else counts now.
-pub(super) fn pins_for_copy(arena: &'static Arena, own: ProcessId) -> Vec<Pin> {
-    let places = holdings().all().into_iter().filter(|place| arena.cells().pin(*place, own));
-    places.map(|place| Pin::new(arena, place, own)).collect()
+/// This process has handles of these objects: from now on, so has the slot `to`.
+pub(super) fn lend(arena: &Arena, places: &[Place], own: ProcessId, to: ProcessId) {
+    let _holdings = holdings();
+    for place in places {
+        // What has ended, whoever is given a handle of it learns then.
+        let _ = arena.cells().share(*place, own) && arena.cells().adopt(*place, to, false);
+    }
 }
 
 /// In a process that has just got its id: what it holds already, it has as a copy by fork.
@@ -319,12 +323,6 @@ pub(super) fn adopt_inherited(arena: &Arena, own: ProcessId) {
             arena.bury(arena.cells().leave(place.index, own));
         }
     }
-}
-
-/// In the copy, once it has adopted what [`pins_for_copy`] pinned.
-pub(super) fn take_pins_up(arena: &Arena, places: &[Place]) {
-    let _holdings = holdings();
-    places.iter().for_each(|place| arena.cells().unpin(*place));
 }
 
 /// What a sweep does with a cell for the process `gone`: gives its handles up, and ends what it has not ended to its end.

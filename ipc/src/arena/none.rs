@@ -31,28 +31,35 @@ pub(crate) enum Handle {}
 #[derive(Debug)]
 pub(crate) enum Pin {}
 
+impl Handle {
+    /// There is none.
+    pub(crate) fn place(&self) -> Place {
+        match *self {}
+    }
+}
+
 impl Pin {
     /// There is none.
     pub(crate) fn leave(self) {}
 }
 
 /// Nothing.
-pub(crate) struct Inheritance;
+pub(crate) fn held() -> Vec<Place> {
+    Vec::new()
+}
 
-impl Inheritance {
-    /// Does nothing.
-    pub(crate) fn leave(self) {}
+/// There are none.
+pub(crate) mod seat {
+    use super::Place;
+    use crate::Result;
 
     /// None.
-    pub(crate) fn places(&self) -> Vec<Place> {
-        Vec::new()
+    pub(crate) fn seat(_pid: i32, _places: &[Place]) -> Result<u32> {
+        Ok(0)
+    }
+
+    /// Does nothing.
+    pub(crate) fn take(_seat: u32) -> Result<()> {
+        Ok(())
     }
 }
-
-/// Does nothing.
-pub(crate) fn pins_for_copy() -> Inheritance {
-    Inheritance
-}
-
-/// Does nothing.
-pub(crate) fn inherit(_places: &[Place]) {}

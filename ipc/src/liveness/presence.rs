@@ -36,11 +36,14 @@ pub(crate) enum Presence {
 impl Identity {
     /// This process.
     pub(crate) fn own() -> Result<Self> {
-        let pid = std::process::id();
-        let start = start_time(pid.cast_signed()).ok_or_else(|| Error::NoSharedMemory {
+        Self::of(std::process::id().cast_signed()).ok_or_else(|| Error::NoSharedMemory {
             reason: "/proc does not say when this process was started: mount it".to_owned(),
-        })?;
-        Ok(Self { pid, start: short(start) })
+        })
+    }
+
+    /// The process with this pid now, which may be a zombie; `None`: there is none.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        start_time(pid).map(|start| Self { pid: pid.unsigned_abs(), start: short(start) })
     }
 
     /// Whether it is gone.

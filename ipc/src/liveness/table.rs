@@ -70,13 +70,15 @@ impl Table {
 
     /// Takes a slot for the process `identity`, which is this one. `None`: all are taken.
     pub(crate) fn claim(&self, identity: Identity) -> Option<ProcessId> {
-        let claimed = self.claim_first(identity);
+        let claimed = self.claim_quietly(identity);
         // Until the kernel will mark our end, the others look after us.
         self.announce();
         claimed
     }
 
-    fn claim_first(&self, identity: Identity) -> Option<ProcessId> {
+    /// As [`claim`](Self::claim), and nobody is told. It is for a process that has another slot: who learns of its end through
+    /// that one looks at all of them.
+    pub(crate) fn claim_quietly(&self, identity: Identity) -> Option<ProcessId> {
         (1_u32..).zip(self.slots.get(1..)?).find_map(|(number, slot)| {
             let seen = slot.holder.load(Ordering::Relaxed);
             if part(seen, 0, PID_BITS) != 0 {
@@ -90,6 +92,16 @@ impl Table {
             slot.deposit.store(0, Ordering::Relaxed);
             ProcessId::new(number, generation)
         })
+    }
+
+    /// Gives a slot that this process has claimed, and where no keeper runs, to the process `to`, by one store. Its number stays.
+    pub(crate) fn hand_over(&self, claimed: ProcessId, to: Identity) {
+        if let (Some(slot), Some(holder)) = (self.slot(claimed), self.holder(claimed.slot())) {
+            let new = word(to, claimed.generation());
+            // Release: what is in the slot, and what it has bits for, is there.
+            let _ = slot.holder.compare_exchange(holder.word, new, Ordering::AcqRel, Ordering::Relaxed);
+            self.announce();
+        }
     }
 
     /// The slot of a process; `None` if the table has no such slot.
@@ -109,6 +121,11 @@ impl Table {
     /// Whether a process, which may be gone, has its slot still: nobody else has had it since.
     pub(crate) fn is_holder(&self, id: ProcessId) -> bool {
         self.holder(id.slot()).is_some_and(|holder| holder.id == id)
+    }
+
+    /// Whether a slot is that of this process.
+    pub(crate) fn is_held_by(&self, id: ProcessId, identity: Identity) -> bool {
+        self.holder(id.slot()).is_some_and(|holder| holder.id == id && holder.identity == identity)
     }
 
     /// The process in the lowest slot: nobody has had handles for longer, but for those whose slot was used again.

@@ -345,6 +345,25 @@ fn a_process_is_gone_when_its_number_is_another_ones() {
     assert!(matches!(identity.presence(), Presence::Gone));
 }
 
+/// A slot that a parent has claimed for its child is the parent's, and then the child's, under one number.
+#[test]
+fn a_slot_changes_hands_by_one_store_and_keeps_its_number() {
+    let (_file, region, _) = World::map(sparse_memory(BYTES as u64).unwrap());
+    let table = Table::new(region.view(0).unwrap(), region.views(SLOTS, 4).unwrap());
+    let own = Identity::own().unwrap();
+    let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let other = Identity::of(child.id().cast_signed()).unwrap();
+    let seat = table.claim_quietly(own).unwrap();
+    assert!(table.is_held_by(seat, own) && !table.is_held_by(seat, other));
+    table.hand_over(seat, other);
+    assert!(table.is_held_by(seat, other) && !table.is_held_by(seat, own) && table.is_holder(seat));
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert!(matches!(other.presence(), Presence::Gone));
+    table.release(&table.holder(seat.slot()).unwrap());
+    assert!(!table.is_holder(seat) && Identity::of(child.id().cast_signed()).is_none());
+}
+
 #[test]
 fn slots_are_claimed_once_and_never_with_an_old_id() {
     let file = sparse_memory(BYTES as u64).unwrap();

@@ -5,6 +5,7 @@ use super::descriptor::{ProcessKind, at_offset};
 use super::outcome::{Failure, Outcome};
 use super::parcel::{Kind, Parcel};
 use super::step::{self, Bequest, STEPS};
+use crate::arena::seat;
 use crate::codec::{self, CodecError};
 use crate::gate::{self, PrivateFd};
 use crate::sys::process::exit;
@@ -36,7 +37,9 @@ struct Message<'a> {
     /// The encoded tuple of arguments.
     #[serde(borrow)]
     args: &'a serde_bytes::Bytes,
-    /// The encoded [`Kept`] handles in them. They are decoded once the steps are adopted, the shared memory among them.
+    /// The slot of the child if there are handles in them, and those, an encoded [`Kept`]. They are decoded once the steps are
+    /// adopted, the shared memory among them.
+    seat: u32,
     #[serde(borrow)]
     kept: &'a serde_bytes::Bytes,
 }
@@ -46,11 +49,11 @@ pub(super) fn message(
     entry: u64,
     parts: &[(Vec<u8>, usize)],
     args: &[u8],
-    kept: &Kept,
+    (seat, kept): (u32, &[u8]),
 ) -> Result<Vec<u8>, CodecError> {
     let steps = parts.iter().map(|(bytes, count)| (serde_bytes::Bytes::new(bytes), *count)).collect();
-    let (args, kept) = (serde_bytes::Bytes::new(args), codec::encode(kept)?);
-    codec::encode(&Message { entry, steps, args, kept: serde_bytes::Bytes::new(&kept) })
+    let (args, kept) = (serde_bytes::Bytes::new(args), serde_bytes::Bytes::new(kept));
+    codec::encode(&Message { entry, steps, args, seat, kept })
 }
 
 /// Runs what the parent says and ends the process.
@@ -66,7 +69,9 @@ pub(super) fn run_child(socket: OwnedFd) -> ! {
         let (message, handles) = adopt(Vec::leak(parcel.bytes), parcel.handles)?;
         let run = at_offset::<ProcessKind>(message.entry)?.run();
         calling();
-        Ok(run(message.args, Luggage { handles, kept: codec::decode(message.kept)? }))
+        seat::take(message.seat)?;
+        let kept: Kept = codec::decode(message.kept)?;
+        Ok(run(message.args, Luggage { handles, kept }))
     })
 }
 

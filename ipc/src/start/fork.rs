@@ -25,13 +25,14 @@
 #![allow(unsafe_code)]
 
 use super::{Enter, Made, START, StartMethod, bootstrap, forkserver};
+use crate::arena::{self, seat};
 use crate::gate::{self, Closed, Passage, PrivateFd};
 use crate::sys::fd::{Epolls, Grave, beyond_standard_streams};
 use crate::sys::image::main_image;
 use crate::sys::process::{self, Forked, at_exit_first, exit_now, flush_c_streams, pidfd_open};
 use crate::sys::socket::packet_pair;
 use crate::{Error, Result, unwind};
-use crate::{arena, call, child};
+use crate::{call, child};
 use nix::errno::Errno;
 use nix::libc::{c_int, c_void};
 use nix::sys::socket::{MsgFlags, send};
@@ -83,50 +84,53 @@ pub(super) fn process(
     let epolls = known_epolls(&closed, &theirs).map_err(opening)?;
     let grave = Grave::dig().map_err(opening)?;
     let has_name_of_thread = nix::unistd::gettid() != nix::unistd::getpid();
-    let inheritance = arena::pins_for_copy();
-    let inherited = inheritance.places();
+    let held = arena::held();
     let legacy = Legacy { grave, epolls, socket: theirs, has_name_of_thread };
     // SAFETY: the gate is closed, so no lock of ours is held by another thread, nor standard output; libc's own locks are
     // fork's affair. Other threads, which may hold more, are none or the caller's promise. The copy never leaves its arm.
     let forked = match unsafe { process::fork() } {
         Ok(Forked::Copy) => {
             let socket = begin(closed, legacy, how.keeps_captured);
-            await_go(&socket);
-            arena::inherit(&inherited);
+            // If it cannot begin to use shared memory now, it tries again when it does.
+            let _ = seat::take(await_go(&socket));
             match life(socket) {}
         }
         Ok(Forked::Original(pid)) => Ok(pid),
         Err(error) => Err(Error::os("fork", error)),
     };
+    // While the gate is closed, nobody here drops a handle that the copy has.
+    let seat = forked.as_ref().map_or(Ok(0), |pid| seat::seat(*pid, &held));
     // In this order: what the closure captured may have destructors, which are the user's.
     drop((closed, legacy, life));
     let pid = forked?;
-    inheritance.leave();
     let passage = gate::enter(START);
-    match pidfd_open(pid) {
-        Ok(pidfd) => {
+    let known = seat.and_then(|seat| {
+        let pidfd = pidfd_open(pid).map_err(|e| Error::os(format!("open a pidfd for process {pid}"), e))?;
+        Ok((seat, pidfd))
+    });
+    match known {
+        Ok((seat, pidfd)) => {
             let child = enter(pid, pidfd);
             // A copy that is gone already shows in its status.
-            let _ = send(ours.as_fd().as_raw_fd(), GO, MsgFlags::MSG_NOSIGNAL);
+            let _ = send(ours.as_fd().as_raw_fd(), &seat.to_ne_bytes(), MsgFlags::MSG_NOSIGNAL);
             Ok((Made { child, socket: ours, helper: None }, passage))
         }
         Err(error) => {
             process::discard(pid);
-            Err(Error::os(format!("open a pidfd for process {pid}"), error))
+            Err(error)
         }
     }
 }
 
-/// Tells a copy that it is known: one packet.
-const GO: &[u8] = b"go";
-
-/// Waits until the parent knows this copy. Mostly it does by now, since it has less to do.
+/// Waits until the parent knows this copy: mostly it does by now, since it has less to do. The slot in shared memory that the copy
+/// has, in one packet.
 #[inline]
-fn await_go(socket: &OwnedFd) {
+fn await_go(socket: &OwnedFd) -> u32 {
+    let mut seat = [0; size_of::<u32>()];
     loop {
-        match read(socket, &mut [0; GO.len()]) {
+        match read(socket, &mut seat) {
             Err(Errno::EINTR) => {}
-            Ok(length) if length == GO.len() => return,
+            Ok(length) if length == seat.len() => return u32::from_ne_bytes(seat),
             // The parent is gone, or gave this copy up.
             _ => bootstrap::leave(0),
         }
