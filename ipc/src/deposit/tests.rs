@@ -3,11 +3,11 @@
 use super::*;
 
 fn descriptor(content: &str) -> OwnedFd {
-    crate::sys::fd::sealed_memory(&[content.as_bytes()]).unwrap()
+    crate::sys::memory::sealed_memory(&[content.as_bytes()]).unwrap()
 }
 
 fn content(fd: OwnedFd, length: u64) -> Vec<u8> {
-    crate::sys::fd::read_memory(fd, length).unwrap()
+    crate::sys::memory::read_memory(fd, length).unwrap()
 }
 
 #[test]

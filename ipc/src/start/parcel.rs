@@ -11,8 +11,8 @@
 //! Who reads a parcel trusts nothing in it: the magic number, the build and each length are checked, and the sender was
 //! checked by the kernel's credentials before (see `entry`).
 
-use crate::sys::fd::{read_memory, sealed_memory};
 use crate::sys::image::main_image;
+use crate::sys::memory::{read_memory, sealed_memory};
 use crate::sys::socket::{self, MAX_DESCRIPTORS};
 use crate::{Error, Result};
 use nix::sys::socket::MsgFlags;

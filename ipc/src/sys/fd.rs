@@ -1,16 +1,14 @@
-//! Descriptors: polling, memory files, lifelines.
+//! Descriptors: polling, lifelines, standard streams, what a copy has of them.
 
 use super::check;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
@@ -71,51 +69,6 @@ fn timeout_until(deadline: Option<Instant>) -> PollTimeout {
     let left = deadline.saturating_duration_since(Instant::now());
     let millis = left.as_nanos().div_ceil(1_000_000);
     PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
-}
-
-/// Puts the parts, one after the other, into a new anonymous memory file that can no longer change.
-///
-/// # Errors
-///
-/// No memory, or no descriptor left; more than RLIMIT_FSIZE allows.
-pub fn sealed_memory(parts: &[&[u8]]) -> io::Result<OwnedFd> {
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    let (most, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
-    // The kernel would end this process by SIGXFSZ.
-    if length as u64 > most {
-        return Err(Errno::EFBIG.into());
-    }
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut file = File::from(memfd_create("procession", flags)?);
-    for part in parts {
-        file.write_all(part)?;
-    }
-    let seals =
-        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(file.into())
-}
-
-/// Reads a memory file whose announced length is `len`; the file itself is the judge of that.
-///
-/// # Errors
-///
-/// A length that does not agree, or the kernel's answer.
-pub fn read_memory(memory: OwnedFd, len: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::from(memory);
-    let has = file.metadata()?.len();
-    if has != len {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("a memory file of {has} bytes was announced with {len}"),
-        ));
-    }
-    file.rewind()?;
-    let mut bytes = Vec::new();
-    let want = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    bytes.try_reserve_exact(want).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    file.take(len).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Asks the kernel to send SIGKILL to this process when the other end of the pipe `lifeline` is closed.
@@ -341,16 +294,6 @@ fn is_epoll(number: RawFd, stranger: BorrowedFd<'_>) -> bool {
 mod tests {
     use super::*;
     use std::time::Duration;
-
-    #[test]
-    fn sealed_memory_comes_back_and_cannot_change() {
-        let memory = sealed_memory(&[b"ab", b"", b"cde"]).unwrap();
-        let mut writer = File::from(memory.try_clone().unwrap());
-        writer.rewind().unwrap();
-        assert!(writer.write_all(b"x").is_err());
-        assert!(read_memory(memory.try_clone().unwrap(), 4).is_err());
-        assert_eq!(read_memory(memory, 5).unwrap(), b"abcde");
-    }
 
     /// Other tests open and close theirs meanwhile.
     #[test]

@@ -257,7 +257,7 @@ mod tests {
         assert_ne!(id_of_file(&other).unwrap(), Some(main_image().id()));
         let no_programs: [&[u8]; 4] = [b"", b"#!/bin/sh\n", b"\x7fELF\x02", &[0x7f; 4096]];
         for bytes in no_programs {
-            let file = File::from(super::super::fd::sealed_memory(&[bytes]).unwrap());
+            let file = File::from(crate::sys::memory::sealed_memory(&[bytes]).unwrap());
             assert_eq!(id_of_file(&file).unwrap(), None);
         }
     }
@@ -269,7 +269,7 @@ mod tests {
         for at in (0..64).chain(own.len() - 64..own.len()) {
             let mut bytes = own.clone();
             bytes[at] ^= 0xff;
-            let file = File::from(super::super::fd::sealed_memory(&[&bytes]).unwrap());
+            let file = File::from(crate::sys::memory::sealed_memory(&[&bytes]).unwrap());
             let _ = id_of_file(&file).unwrap();
         }
     }

@@ -1,18 +1,59 @@
-//! Memory that processes share: sparse memory files, and where they are mapped.
+//! Memory files: sealed ones, which carry a message, and sparse ones, which processes share; where those are mapped.
 
 use super::check;
+use super::fd::beyond_standard_streams;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::stat::fstat;
+use nix::sys::uio::pwrite;
 use nix::unistd::{SysconfVar, sysconf};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
+
+/// Puts the parts, one after the other, into a new anonymous memory file that can no longer change.
+///
+/// # Errors
+///
+/// No memory, or no descriptor left; more than RLIMIT_FSIZE allows.
+pub fn sealed_memory(parts: &[&[u8]]) -> io::Result<OwnedFd> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let mut file = new_file(length as u64)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    let seals =
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file.into())
+}
+
+/// Reads a memory file whose announced length is `len`; the file itself is the judge of that.
+///
+/// # Errors
+///
+/// A length that does not agree, or the kernel's answer.
+pub fn read_memory(memory: OwnedFd, len: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::from(memory);
+    let has = file.metadata()?.len();
+    if has != len {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a memory file of {has} bytes was announced with {len}"),
+        ));
+    }
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    let want = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    bytes.try_reserve_exact(want).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    file.take(len).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// A memory file of `length` bytes of which none takes memory before it is touched. Its length can never change.
 ///
@@ -20,21 +61,22 @@ use std::sync::atomic::AtomicU32;
 ///
 /// No descriptor left; more than RLIMIT_FSIZE allows.
 pub fn sparse_memory(length: u64) -> io::Result<OwnedFd> {
+    let file = new_file(length)?;
+    file.set_len(length)?;
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    // It stays open for good; under the number of a standard stream it would be printed to.
+    beyond_standard_streams(file.into())
+}
+
+/// A memory file that will have `length` bytes.
+fn new_file(length: u64) -> io::Result<File> {
     // The kernel would end this process by SIGXFSZ.
     if length > file_size_limit()? {
         return Err(Errno::EFBIG.into());
     }
-    let file = File::from(memfd_create("procession", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
-    file.set_len(length)?;
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    beyond_standard_streams(file.into())
-}
-
-/// Where standard streams are closed, a new descriptor gets the number of one, and would be printed to.
-fn beyond_standard_streams(file: OwnedFd) -> io::Result<OwnedFd> {
-    // The standard library's duplicates have higher numbers.
-    if file.as_raw_fd() > libc::STDERR_FILENO { Ok(file) } else { file.try_clone() }
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    Ok(File::from(memfd_create("procession", flags)?))
 }
 
 /// Writes `bytes` into a memory file.
@@ -42,8 +84,17 @@ fn beyond_standard_streams(file: OwnedFd) -> io::Result<OwnedFd> {
 /// # Errors
 ///
 /// No memory left.
-pub fn write_at(file: BorrowedFd<'_>, at: u64, bytes: &[u8]) -> io::Result<()> {
-    File::from(file.try_clone_to_owned()?).write_all_at(bytes, at)
+pub fn write_at(file: BorrowedFd<'_>, at: u64, mut bytes: &[u8]) -> io::Result<()> {
+    let mut at = i64::try_from(at).map_err(|_| Errno::EFBIG)?;
+    while !bytes.is_empty() {
+        let written = match pwrite(file, bytes, at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Err(Errno::EINTR) => continue,
+            written => written?,
+        };
+        (at, bytes) = (at + written as i64, &bytes[written..]);
+    }
+    Ok(())
 }
 
 /// Most bytes that a file of this process may have.
@@ -77,7 +128,7 @@ pub fn physical_memory() -> Option<u64> {
 ///
 /// The kernel's answer to fstat(2).
 pub fn memory_taken(file: BorrowedFd<'_>) -> io::Result<u64> {
-    let blocks = nix::sys::stat::fstat(file)?.st_blocks;
+    let blocks = fstat(file)?.st_blocks;
     Ok(u64::try_from(blocks).unwrap_or(0) * 512)
 }
 
@@ -102,8 +153,7 @@ impl Map {
     ///
     /// No addresses left (RLIMIT_AS).
     pub fn new(file: BorrowedFd<'_>) -> io::Result<Self> {
-        let length = File::from(file.try_clone_to_owned()?).metadata()?.len();
-        let length = usize::try_from(length).map_err(|_| Errno::ENOMEM)?;
+        let length = usize::try_from(fstat(file)?.st_size).map_err(|_| Errno::ENOMEM)?;
         let (rights, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_NORESERVE);
         let start = map(length, rights, flags, file.as_raw_fd())?;
         let map = Self { start, length };
@@ -181,4 +231,33 @@ fn map(length: usize, rights: libc::c_int, flags: libc::c_int, file: libc::c_int
         return Err(io::Error::last_os_error());
     }
     NonNull::new(start.cast()).ok_or_else(|| Errno::ENOMEM.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn sealed_memory_comes_back_and_cannot_change() {
+        let memory = sealed_memory(&[b"ab", b"", b"cde"]).unwrap();
+        let mut writer = File::from(memory.try_clone().unwrap());
+        writer.rewind().unwrap();
+        assert!(writer.write_all(b"x").is_err());
+        assert!(read_memory(memory.try_clone().unwrap(), 4).is_err());
+        assert_eq!(read_memory(memory, 5).unwrap(), b"abcde");
+    }
+
+    #[test]
+    fn sparse_memory_keeps_its_length_and_what_is_written() {
+        let memory = sparse_memory(1 << 30).unwrap();
+        write_at(memory.as_fd(), 5000, b"abc").unwrap();
+        assert_eq!(Map::new(memory.as_fd()).unwrap().length(), 1 << 30);
+        assert!(memory_taken(memory.as_fd()).unwrap() < 1 << 20);
+        let (file, mut read) = (File::from(memory), [0; 4]);
+        file.read_exact_at(&mut read, 4999).unwrap();
+        assert_eq!(&read, b"\0abc");
+        assert!(file.set_len(1).is_err());
+    }
 }

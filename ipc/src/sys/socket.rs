@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn descriptors_travel_beside_the_bytes() {
         let (a, b) = packet_pair().unwrap();
-        let file = super::super::fd::sealed_memory(&[b"x"]).unwrap();
+        let file = crate::sys::memory::sealed_memory(&[b"x"]).unwrap();
         send(a.as_fd(), &[IoSlice::new(b"he"), IoSlice::new(b"y")], &[file.as_fd()], MsgFlags::empty())
             .unwrap();
         let mut start = [0; 2];
@@ -216,7 +216,7 @@ mod tests {
         let (packet, _other) = packet_pair().unwrap();
         let (stream, _another) = stream_pair().unwrap();
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let file = super::super::fd::sealed_memory(&[]).unwrap();
+        let file = crate::sys::memory::sealed_memory(&[]).unwrap();
         let table =
             [(packet.as_fd(), true), (stream.as_fd(), false), (tcp.as_fd(), false), (file.as_fd(), false)];
         for (fd, expected) in table {
