@@ -126,7 +126,7 @@ impl Connection {
         loop {
             frame::write_frames(self.as_fd(), &out)?;
             out.clear();
-            let message = frame::read_short(self.as_fd(), auth::MAX_MESSAGE)?;
+            let (message, _) = frame::read(self.as_fd(), auth::MAX_MESSAGE as u64)?;
             let received = handshake.receive(&message, &mut out);
             if !matches!(received, Ok(false)) {
                 frame::write_frames(self.as_fd(), &out)?;
@@ -142,7 +142,7 @@ impl Connection {
 
     fn read(&self) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
         let _one_reader = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        frame::read(self.as_fd())
+        frame::read(self.as_fd(), MAX_MESSAGE)
     }
 }
 

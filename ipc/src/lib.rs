@@ -36,6 +36,8 @@ pub mod gate;
 mod liveness;
 pub mod log;
 pub mod mailbox;
+#[cfg(test)]
+mod mutants;
 pub mod parent;
 pub mod rendezvous;
 #[cfg_attr(all(test, loom), path = "shm/model.rs")]

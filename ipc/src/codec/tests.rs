@@ -7,6 +7,7 @@ use proptest::prelude::{Strategy, any, proptest};
 use serde_bytes::{ByteBuf, Bytes};
 
 use super::*;
+use crate::mutants::each_mutant;
 
 mod descriptors;
 
@@ -407,29 +408,7 @@ fn mutated_messages_return() {
         encode(&Some(vec![Some("a"), None, Some("bc")])).unwrap(),
         encode(&BTreeMap::from([("k", (1u8, vec![(); 9]))])).unwrap(),
     ];
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as usize % below.max(1)
-    };
-    for round in 0..20_000 {
-        let mut bytes = seeds[round % seeds.len()].clone();
-        for _ in 0..next(4) {
-            let at = next(bytes.len());
-            match next(4) {
-                0 => bytes.truncate(at),
-                1 => bytes.insert(at, next(256) as u8),
-                2 => bytes[at] = [0, 1, 2, 0x7f, 0xff][next(5)],
-                _ => bytes[at] ^= 1 << next(8),
-            }
-            if bytes.is_empty() {
-                break;
-            }
-        }
-        fuzz_decode(&bytes);
-    }
+    each_mutant(&seeds, 20_000, fuzz_decode);
 }
 
 fn kinds() -> impl Strategy<Value = Kinds> {

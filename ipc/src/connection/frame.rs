@@ -48,23 +48,14 @@ pub(super) fn write(socket: BorrowedFd<'_>, bytes: &[u8], handles: &[BorrowedFd<
     }
 }
 
-/// Reads a whole message and the descriptors beside it.
-pub(super) fn read(socket: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+/// Reads a whole message of at most `limit` bytes, and the descriptors beside it.
+pub(super) fn read(socket: BorrowedFd<'_>, limit: u64) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut handles = Vec::new();
     let fill = &mut |into: &mut [u8]| {
         socket::receive(socket, into, &mut handles, MsgFlags::empty()).map_err(disconnection)
     };
-    let bytes = read_from(fill, MAX_MESSAGE)?;
+    let bytes = read_from(fill, limit)?;
     Ok((bytes, handles))
-}
-
-/// Reads a message of at most `limit` bytes, without descriptors.
-pub(super) fn read_short(socket: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>> {
-    let mut handles = Vec::new();
-    let fill = &mut |into: &mut [u8]| {
-        socket::receive(socket, into, &mut handles, MsgFlags::empty()).map_err(disconnection)
-    };
-    read_from(fill, limit as u64)
 }
 
 /// Writes bytes that are frames already.
@@ -169,24 +160,29 @@ fn disconnection(error: std::io::Error) -> Error {
     }
 }
 
-/// Reads one frame from bytes of a stranger; for fuzzing.
+/// Reads one frame from bytes of a stranger, as they arrive and in what has arrived. For the fuzzer: whatever the bytes are,
+/// both return and find the same.
 #[doc(hidden)]
-pub fn fuzz_frame(mut bytes: &[u8]) {
-    let _ = read_from(
+pub fn fuzz_frame(bytes: &[u8]) {
+    let mut left = bytes;
+    let read = read_from(
         &mut |into| {
-            let count = bytes.len().min(into.len());
-            let (now, later) = bytes.split_at(count);
-            into[..count].copy_from_slice(now);
-            bytes = later;
-            Ok(count)
+            let (now, later) = left.split_at(left.len().min(into.len()));
+            into[..now.len()].copy_from_slice(now);
+            left = later;
+            Ok(now.len())
         },
         MAX_MESSAGE,
     );
+    let found = whole(bytes, usize::try_from(MAX_MESSAGE).unwrap_or(usize::MAX)).ok().flatten();
+    let read = read.ok().map(|message| (message, bytes.len() - left.len()));
+    assert_eq!(read.as_ref().map(|(message, used)| (&message[..], *used)), found);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutants::each_mutant;
     use std::os::fd::AsFd;
 
     fn read_bytes(bytes: &[u8]) -> Result<Vec<u8>> {
@@ -242,6 +238,17 @@ mod tests {
     }
 
     #[test]
+    fn mutated_frames_are_read_or_refused() {
+        let mut seeds = vec![b"\xff\xff\xff\xff\0\0\0\0\0\0\0\x02hi".to_vec(), Vec::new()];
+        for message in [&b""[..], b"hello", &[7; 300]] {
+            let mut frame = Vec::new();
+            put(message, &mut frame);
+            seeds.push(frame);
+        }
+        each_mutant(&seeds, 20_000, fuzz_frame);
+    }
+
+    #[test]
     fn an_announcement_alone_takes_no_memory() {
         // 1 TiB announced, three bytes sent: the buffer never grows past one step.
         let bytes = [&b"\xff\xff\xff\xff"[..], &(1_u64 << 40).to_be_bytes(), b"abc"].concat();
@@ -254,8 +261,8 @@ mod tests {
         let sent: Vec<u8> = (0..5_000_000_u32).map(|i| (i % 251) as u8).collect();
         let copy = sent.clone();
         let writer = std::thread::spawn(move || write(a.as_fd(), &copy, &[]).unwrap());
-        assert!(read(b.as_fd()).unwrap().0 == sent);
+        assert!(read(b.as_fd(), MAX_MESSAGE).unwrap().0 == sent);
         writer.join().unwrap();
-        assert!(matches!(read(b.as_fd()), Err(Error::Disconnected)));
+        assert!(matches!(read(b.as_fd(), MAX_MESSAGE), Err(Error::Disconnected)));
     }
 }
