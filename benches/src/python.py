@@ -204,19 +204,17 @@ def pairs(lock, n):
 
 
 def compete(lock, there, other):
-    """Does so many pairs whenever it is told to, until the other end is closed."""
-    other.close()
-    try:
-        while True:
-            n = there.recv()
-            pairs(lock, n)
-            there.send(n)
-    except EOFError:
-        pass
+    def work(n):
+        pairs(lock, n)
+        return n
+
+    serve(there, [other], work)
 
 
-def serve(there, work):
-    """Works whenever it is told how much, until the other end is closed."""
+def serve(there, ends, work):
+    """Works whenever it is told how much, until the other end is closed. A copy among `ends` would keep it open."""
+    for end in ends:
+        end.close()
     try:
         while True:
             there.send(work(there.recv()))
@@ -225,9 +223,6 @@ def serve(there, work):
 
 
 def produce(queue, size, there, ends):
-    for end in ends:
-        end.close()
-
     tail = b"\x5a" * (size - 8)
 
     def work(n):
@@ -237,13 +232,10 @@ def produce(queue, size, there, ends):
             total += number + size
         return total
 
-    serve(there, work)
+    serve(there, ends, work)
 
 
 def consume(queue, there, ends):
-    for end in ends:
-        end.close()
-
     def work(n):
         total = 0
         for _ in range(n):
@@ -251,13 +243,10 @@ def consume(queue, there, ends):
             total += int.from_bytes(message[:8], "little") + len(message)
         return total
 
-    serve(there, work)
+    serve(there, ends, work)
 
 
 def produce_records(queue, size, there, ends):
-    for end in ends:
-        end.close()
-
     def work(n):
         total = 0
         for number in range(n):
@@ -266,13 +255,10 @@ def produce_records(queue, size, there, ends):
             total += number + len(record[1]) + size
         return total
 
-    serve(there, work)
+    serve(there, ends, work)
 
 
 def consume_records(queue, there, ends):
-    for end in ends:
-        end.close()
-
     def work(n):
         total = 0
         for _ in range(n):
@@ -280,7 +266,7 @@ def consume_records(queue, there, ends):
             total += number + len(name) + len(data)
         return total
 
-    serve(there, work)
+    serve(there, ends, work)
 
 
 class Queue:
