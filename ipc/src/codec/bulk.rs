@@ -19,6 +19,21 @@ const SAME_ORDER: bool = cfg!(target_endian = "little");
 /// Whether `usize` is as wide in memory as on the wire.
 const WIDE_USIZE: bool = size_of::<usize>() == size_of::<u64>();
 
+/// Whether `$attempt` is true for one of the types of numbers, which it calls `$Number`.
+macro_rules! any_number {
+    ($Number:ident => $attempt:expr) => {
+        SAME_ORDER
+            && (any_number!($Number => $attempt; u8 i8 u16 i16 u32 i32 u64 i64 f32 f64)
+                || WIDE_USIZE && any_number!($Number => $attempt; usize isize))
+    };
+    ($Number:ident => $attempt:expr; $($type:ty)*) => {
+        ($({
+            type $Number = $type;
+            $attempt
+        })||*)
+    };
+}
+
 /// Appends `value` to `out` if it is a `Vec` of numbers, or says `false`.
 #[inline]
 pub(super) fn encode<T: 'static>(value: &T, out: &mut Vec<u8>) -> bool {
@@ -32,19 +47,12 @@ pub(super) fn encode<T: 'static>(value: &T, out: &mut Vec<u8>) -> bool {
 /// How many numbers `value` has, and their bytes, if it is a `Vec` of numbers.
 #[inline]
 pub(super) fn parts<T: 'static>(value: &T) -> Option<(usize, &[u8])> {
-    let value = Some(value as &dyn Any).filter(|_| SAME_ORDER)?;
-    of::<u8>(value)
-        .or_else(|| of::<i8>(value))
-        .or_else(|| of::<u16>(value))
-        .or_else(|| of::<i16>(value))
-        .or_else(|| of::<u32>(value))
-        .or_else(|| of::<i32>(value))
-        .or_else(|| of::<u64>(value))
-        .or_else(|| of::<i64>(value))
-        .or_else(|| of::<f32>(value))
-        .or_else(|| of::<f64>(value))
-        .or_else(|| of::<usize>(value).filter(|_| WIDE_USIZE))
-        .or_else(|| of::<isize>(value).filter(|_| WIDE_USIZE))
+    let (value, mut found) = (value as &dyn Any, None);
+    let _ = any_number!(N => {
+        found = of::<N>(value);
+        found.is_some()
+    });
+    found
 }
 
 #[inline]
@@ -58,18 +66,7 @@ fn of<N: Pod>(value: &dyn Any) -> Option<(usize, &[u8])> {
 pub(super) fn decode<T: 'static>(bytes: &[u8]) -> Option<T> {
     let mut slot: Option<T> = None;
     let place = &mut slot;
-    let _ = SAME_ORDER
-        && (get::<T, u8>(bytes, place)
-            || get::<T, i8>(bytes, place)
-            || get::<T, u16>(bytes, place)
-            || get::<T, i16>(bytes, place)
-            || get::<T, u32>(bytes, place)
-            || get::<T, i32>(bytes, place)
-            || get::<T, u64>(bytes, place)
-            || get::<T, i64>(bytes, place)
-            || get::<T, f32>(bytes, place)
-            || get::<T, f64>(bytes, place)
-            || (WIDE_USIZE && (get::<T, usize>(bytes, place) || get::<T, isize>(bytes, place))));
+    let _ = any_number!(N => get::<T, N>(bytes, place));
     slot
 }
 
@@ -78,20 +75,7 @@ pub(super) fn decode<T: 'static>(bytes: &[u8]) -> Option<T> {
 #[inline]
 pub(super) fn append<T: 'static>(bytes: &[u8], count: usize, values: &mut T) -> bool {
     let Some((prefix, content)) = bytes.split_first_chunk::<PREFIX>() else { return false };
-    SAME_ORDER
-        && u64::from_le_bytes(*prefix) == count as u64
-        && (add::<T, u8>(content, count, values)
-            || add::<T, i8>(content, count, values)
-            || add::<T, u16>(content, count, values)
-            || add::<T, i16>(content, count, values)
-            || add::<T, u32>(content, count, values)
-            || add::<T, i32>(content, count, values)
-            || add::<T, u64>(content, count, values)
-            || add::<T, i64>(content, count, values)
-            || add::<T, f32>(content, count, values)
-            || add::<T, f64>(content, count, values)
-            || (WIDE_USIZE
-                && (add::<T, usize>(content, count, values) || add::<T, isize>(content, count, values))))
+    u64::from_le_bytes(*prefix) == count as u64 && any_number!(N => add::<T, N>(content, count, values))
 }
 
 #[inline]
