@@ -6,12 +6,13 @@
 //! ```text
 //! root supervisor actor            one per OS process, lazily (runtime)
 //! |- process actor                 one per child whose handle is gone: sees its end, reaps it
-//! |- host                          in the process of a typed actor: owns the value, carries calls out
 //! |- pool actor                    one per pool: replaces workers, within a restart intensity
 //! |  `- process actor              one per worker
 //! `- supervisor actor              one per supervisor: starts, stops and restarts its children, as OTP's does
 //!    `- process actor              one per child
 //! ```
+//!
+//! What hosts the value of a typed actor, in that actor's process, is a loop on its main thread and none of these (`actor::host`).
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout))]
