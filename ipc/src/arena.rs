@@ -272,7 +272,7 @@ impl Arena {
             own,
             sweep,
             presence: liveness::presence_of,
-            woken: deposit::serve_if_wanted,
+            woken: deposit::look_after,
         };
         match keeper.start() {
             Ok(()) => handle::adopt_inherited(self, own),
@@ -318,9 +318,9 @@ impl Arena {
         }
     }
 
-    /// The process that keeps descriptors for others.
-    pub(crate) fn eldest(&self) -> Option<ProcessId> {
-        self.table.eldest()
+    /// The oldest process of those that use shared memory, live, and are `fit`.
+    pub(crate) fn oldest(&self, fit: impl Fn(ProcessId) -> bool) -> Option<ProcessId> {
+        self.table.oldest(fit)
     }
 
     /// What `deposit::service` knows of a process; `None`: it is gone.
@@ -340,7 +340,7 @@ impl Arena {
     }
 
     /// Whether nobody else has had the slot of a process, which may be gone, since.
-    fn has_slot(&self, process: ProcessId) -> bool {
+    pub(crate) fn has_slot(&self, process: ProcessId) -> bool {
         self.table.is_holder(process)
     }
 

@@ -2,15 +2,24 @@
 //!
 //! A descriptor can only go beside the bytes of a socket. What goes through a queue, or to the worker of a pool, is bytes alone;
 //! so the descriptor is left with another process of the family, and the bytes have a [`Ticket`] for it. It is there also when the
-//! sender has ended. Whoever keeps it is the *host*: the process of the family that has had handles of shared objects for longest,
-//! which mostly is the first one.
+//! sender has ended. Whoever keeps it is the *host*: the oldest process of those that use shared memory, which mostly is the first
+//! one of the family. That one keeps what it sends itself; any other leaves it with somebody else, if there is anybody.
 //!
 //! ```text
 //! deposited -> taken             by the first who shows the ticket
 //!           -> taken back        by the sender: the message was not sent
 //! lent      -> lent ...          as often as the ticket is shown: the message may be decoded by several
-//!           -> taken back        by the sender: it is settled
+//!           -> taken back        by the sender: it is settled; or the sender is gone, and nobody can need it
 //! ```
+//!
+//! | who is killed | what becomes of the descriptor |
+//! |---|---|
+//! | the sender, before it has the ticket | the host cannot tell it, and drops it |
+//! | the sender, then, before the message is sent | it stays until the host ends, unless it is lent |
+//! | the sender, later | it is taken as if nothing had happened, or no longer lent |
+//! | the receiver, before it asks | it stays until the host ends, unless it is lent |
+//! | the receiver, as it asks | it ends with the receiver |
+//! | the host | it ends; whoever shows the ticket is told so, and a sender that waits asks the next oldest |
 //!
 //! Invariants:
 //! - a host keeps at most [`MOST`] descriptors; what nobody takes ends with it;
@@ -21,14 +30,12 @@
 
 mod service;
 
-pub(crate) use service::serve_if_wanted;
-
-use crate::arena::arena;
+use crate::arena::{Arena, arena};
 use crate::authkey::random_bytes;
 use crate::codec::HandleFd;
 use crate::gate::{self, PerProcess, PrivateFd};
 use crate::liveness::ProcessId;
-use crate::{Error, Result};
+use crate::{Error, Result, start};
 use serde::{Deserialize, Serialize};
 use service::ask;
 use std::collections::BTreeMap;
@@ -59,7 +66,11 @@ type Number = [u8; 16];
 /// What a host is asked for.
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
-    Deposit { fd: HandleFd, is_lent: bool },
+    /// Lent by a process of this [`ProcessId`], or to be taken once.
+    Deposit {
+        fd: HandleFd,
+        lender: Option<u32>,
+    },
     Take(Number),
     TakeBack(Number),
 }
@@ -77,7 +88,8 @@ enum Answer {
 
 struct Entry {
     fd: PrivateFd,
-    is_lent: bool,
+    /// It is lent, by this process.
+    lender: Option<ProcessId>,
 }
 
 /// What this process keeps.
@@ -92,12 +104,12 @@ fn store() -> MutexGuard<'static, Store> {
 }
 
 impl Store {
-    fn put(&mut self, fd: OwnedFd, is_lent: bool) -> Result<Number> {
+    fn put(&mut self, fd: OwnedFd, lender: Option<ProcessId>) -> Result<Number> {
         if self.0.len() >= MOST {
             return Err(Error::TooManyDeposits { limit: MOST });
         }
         let number = random_bytes()?;
-        self.0.insert(number, Entry { fd: fd.into(), is_lent });
+        self.0.insert(number, Entry { fd: fd.into(), lender });
         Ok(number)
     }
 
@@ -105,10 +117,15 @@ impl Store {
         let entry = self.0.get(number).ok_or(Error::Gone { what: WHAT })?;
         let fd = entry.fd.as_fd().try_clone_to_owned();
         let fd = fd.map_err(|error| Error::os("duplicate a descriptor that was deposited", error))?;
-        if !entry.is_lent {
+        if entry.lender.is_none() {
             self.0.remove(number);
         }
         Ok(fd)
+    }
+
+    /// What was lent by processes that are gone is lent no more.
+    fn prune(&mut self, is_there: impl Fn(ProcessId) -> bool) {
+        self.0.retain(|_, entry| entry.lender.is_none_or(&is_there));
     }
 }
 
@@ -118,7 +135,11 @@ impl Request {
         let _passage = gate::enter("keeping a descriptor for others");
         let mut store = store();
         match self {
-            Self::Deposit { fd, is_lent } => store.put(fd.into_owned(), is_lent).map(Answer::Deposited),
+            Self::Deposit { fd, lender } => {
+                let lender =
+                    lender.map(|bits| ProcessId::from_bits(bits).ok_or(Error::Malformed { what: "lender" }));
+                store.put(fd.into_owned(), lender.transpose()?).map(Answer::Deposited)
+            }
             Self::Take(number) => store.take(&number).map(|fd| Answer::Taken(fd.into())),
             Self::TakeBack(number) => {
                 store.0.remove(&number);
@@ -142,6 +163,22 @@ impl Request {
     }
 }
 
+/// What a keeper does when it was woken: somebody may want this process as a host, or a lender may be gone.
+pub(crate) fn look_after(own: ProcessId) {
+    let Ok(arena) = arena() else { return };
+    service::serve_if_wanted(arena, own);
+    let _passage = gate::enter("keeping a descriptor for others");
+    store().prune(|lender| arena.has_slot(lender));
+}
+
+/// Who shall keep what this process sends; of the hosts in `lost`, each was gone when it was asked.
+fn host(arena: &Arena, own: ProcessId, lost: &[ProcessId]) -> ProcessId {
+    // With the first one of the family, mostly all end.
+    let keeps_its_own = start::origin().is_none();
+    let is_fit = |host: ProcessId| (keeps_its_own || host != own) && !lost.contains(&host);
+    arena.oldest(is_fit).unwrap_or(own)
+}
+
 /// A descriptor that was deposited for a message. Dropped, it is taken back.
 #[derive(Debug)]
 pub(crate) struct Deposit {
@@ -152,17 +189,23 @@ pub(crate) struct Deposit {
 impl Deposit {
     /// Deposits a duplicate of `fd`: to be taken once, or as often as the ticket is shown.
     pub(crate) fn new(fd: BorrowedFd<'_>, is_lent: bool) -> Result<Self> {
-        let duplicate =
-            fd.try_clone_to_owned().map_err(|error| Error::os("duplicate a descriptor", error))?;
         let arena = arena()?;
-        // This process is in the table, so somebody is.
         let own = arena.own()?;
-        let host = arena.eldest().unwrap_or(own);
-        match (Request::Deposit { fd: duplicate.into(), is_lent }).send(host)? {
-            Answer::Deposited(number) => {
-                Ok(Self { ticket: Ticket { host: host.bits(), number }, is_left: false })
+        let mut lost = Vec::new();
+        loop {
+            let host = host(arena, own, &lost);
+            let duplicate = fd.try_clone_to_owned();
+            let duplicate = duplicate.map_err(|error| Error::os("duplicate a descriptor", error))?;
+            let lender = is_lent.then(|| own.bits());
+            match (Request::Deposit { fd: duplicate.into(), lender }).send(host) {
+                Ok(Answer::Deposited(number)) => {
+                    return Ok(Self { ticket: Ticket { host: host.bits(), number }, is_left: false });
+                }
+                Ok(_) => return Err(Error::Malformed { what: "answer of whoever keeps descriptors" }),
+                // It has been killed. Each is asked once.
+                Err(Error::Gone { .. }) if !lost.contains(&host) => lost.push(host),
+                Err(error) => return Err(error),
             }
-            _ => Err(Error::Malformed { what: "answer of whoever keeps descriptors" }),
         }
     }
 

@@ -33,6 +33,7 @@ mod authkey;
 mod builds;
 mod context;
 mod deposit;
+mod deposit_death;
 mod endings;
 mod entry;
 mod exit;

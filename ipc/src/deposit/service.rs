@@ -11,7 +11,7 @@
 //! The thread serves one after the other, and gives nobody more than [`TURN`].
 
 use super::{Answer, PATIENCE, Request, WHAT};
-use crate::arena::arena;
+use crate::arena::{Arena, arena};
 use crate::atomic::{AtomicU32, Ordering};
 use crate::authkey::authkey;
 use crate::connection::Connection;
@@ -61,6 +61,14 @@ pub(super) fn ask(host: ProcessId, request: &Request) -> Result<Answer> {
     }
     let stream = connect(arena.deposit_address(host))?.ok_or(Error::Gone { what: WHAT })?;
     let connection = Connection::of_stream(&stream, deadline.saturating_duration_since(Instant::now()))?;
+    converse(&connection, request).map_err(|error| match error {
+        // It ended in the middle, and what it kept with it.
+        Error::Disconnected | Error::Torn { .. } => Error::Gone { what: WHAT },
+        error => error,
+    })
+}
+
+fn converse(connection: &Connection, request: &Request) -> Result<Answer> {
     connection.prove(Handshake::dialer(authkey()?), Vec::new())?;
     connection.send(request)?;
     connection.recv()
@@ -70,9 +78,8 @@ fn refused(why: &str) -> Error {
     Error::os("leave a descriptor with another process", std::io::Error::other(why))
 }
 
-/// What a keeper does when it was woken: if somebody asked, others are served from now on.
-pub(crate) fn serve_if_wanted(own: ProcessId) {
-    let Ok(arena) = arena() else { return };
+/// If somebody asked, others are served from now on.
+pub(super) fn serve_if_wanted(arena: &Arena, own: ProcessId) {
     let Some(word) = arena.deposit_word(own) else { return };
     if word.load(Ordering::Acquire) != WANTED {
         return;
@@ -117,5 +124,10 @@ fn answer(connection: &Connection) -> Result<()> {
         Err(Error::Gone { .. }) => Answer::Gone,
         Err(error) => Answer::Failed(crate::error::chain(&error)),
     };
-    connection.send(&answer)
+    let told = connection.send(&answer);
+    if let (Err(_), Answer::Deposited(number)) = (&told, &answer) {
+        // Nobody has the ticket.
+        let _ = Request::TakeBack(*number).carry_out();
+    }
+    told
 }

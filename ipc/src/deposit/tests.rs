@@ -42,10 +42,23 @@ fn tickets_of_nobody_are_errors() {
 }
 
 #[test]
+fn what_was_lent_ends_with_its_lender_and_nothing_else_does() {
+    let mut store = Store::default();
+    let fd = descriptor("");
+    let mut put = |lender| store.put(fd.try_clone().unwrap(), lender).unwrap();
+    let ids = [1, 2].map(|slot| ProcessId::new(slot, 7));
+    let numbers = [put(ids[0]), put(ids[1]), put(None)];
+    store.prune(|lender| Some(lender) != ids[0]);
+    assert!(store.take(&numbers[0]).is_err());
+    store.take(&numbers[1]).unwrap();
+    store.take(&numbers[2]).unwrap();
+}
+
+#[test]
 fn a_host_keeps_so_many_and_no_more() {
     let mut store = Store::default();
     let fd = descriptor("");
-    let put = |store: &mut Store| store.put(fd.try_clone().unwrap(), false);
+    let put = |store: &mut Store| store.put(fd.try_clone().unwrap(), None);
     let numbers: Vec<_> = (0..MOST).map(|_| put(&mut store).unwrap()).collect();
     assert!(matches!(put(&mut store), Err(Error::TooManyDeposits { limit: MOST })));
     store.take(&numbers[7]).unwrap();

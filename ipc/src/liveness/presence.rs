@@ -46,6 +46,13 @@ impl Identity {
         start_time(pid).map(|start| Self { pid: pid.unsigned_abs(), start: short(start) })
     }
 
+    /// Whether it was started earlier, by a clock tick or more. Wrong for two between whose starts a day lies: their times go
+    /// round.
+    pub(super) fn is_older_than(self, other: Self) -> bool {
+        let later = other.start.wrapping_sub(self.start) % (1 << START_BITS);
+        (1..1 << (START_BITS - 1)).contains(&later)
+    }
+
     /// Whether it is gone.
     pub(crate) fn presence(self) -> Presence {
         let pid = self.pid.cast_signed();

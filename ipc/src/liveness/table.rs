@@ -128,9 +128,18 @@ impl Table {
         self.holder(id.slot()).is_some_and(|holder| holder.id == id && holder.identity == identity)
     }
 
-    /// The process in the lowest slot: nobody has had handles for longer, but for those whose slot was used again.
-    pub(crate) fn eldest(&self) -> Option<ProcessId> {
-        self.after(0).find_map(|number| self.holder(number)).map(|holder| holder.id)
+    /// The process that was started before all others, of those whose keepers run and that are `fit`.
+    pub(crate) fn oldest(&self, fit: impl Fn(ProcessId) -> bool) -> Option<ProcessId> {
+        let holders = self.after(0).filter_map(|number| self.holder(number));
+        let is_alive = |holder: &Holder| {
+            let live = self.slot(holder.id).map(|slot| slot.live.load(Ordering::Acquire));
+            live.is_some_and(|mark| futex::unmarked(mark).is_some())
+        };
+        let fit = holders.filter(|holder| is_alive(holder) && fit(holder.id));
+        let older = |one: Holder, other: Holder| {
+            if other.identity.is_older_than(one.identity) { other } else { one }
+        };
+        fit.reduce(older).map(|holder| holder.id)
     }
 
     /// Whether a process that has its slot keeps descriptors for others.

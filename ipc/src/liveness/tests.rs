@@ -345,6 +345,25 @@ fn a_process_is_gone_when_its_number_is_another_ones() {
     assert!(matches!(identity.presence(), Presence::Gone));
 }
 
+#[test]
+fn the_oldest_process_is_known_whatever_its_slot() {
+    let (_file, region, _) = World::map(sparse_memory(BYTES as u64).unwrap());
+    let table = Table::new(region.view(0).unwrap(), region.views(SLOTS, 8).unwrap());
+    let day = 1 << 23;
+    let claim = |pid, start| table.claim(Identity { pid, start }).unwrap();
+    let [young, first, same] = [claim(7, 500), claim(8, 100), claim(9, 100)];
+    let without_keeper = claim(10, 3);
+    for id in [young, first, same] {
+        table.slot(id).unwrap().live.store(1, Ordering::Relaxed);
+    }
+    assert_eq!(table.oldest(|_| true), Some(first), "nobody asks one that has not begun");
+    assert_eq!(table.oldest(|id| id != first), Some(same));
+    assert_eq!(table.oldest(|id| id == without_keeper), None);
+    // Times go round.
+    let (before, after) = (Identity { pid: 1, start: 2 * day - 5 }, Identity { pid: 2, start: 5 });
+    assert!(before.is_older_than(after) && !after.is_older_than(before));
+}
+
 /// A slot that a parent has claimed for its child is the parent's, and then the child's, under one number.
 #[test]
 fn a_slot_changes_hands_by_one_store_and_keeps_its_number() {
