@@ -49,7 +49,9 @@ fn abstract_socket(line: &str) -> Option<Name> {
     let mut columns = line.split_whitespace().skip(6);
     let inode = columns.next()?;
     let label = columns.next()?;
-    label.starts_with('@').then(|| Name { label: label.to_owned(), link: format!("socket:[{inode}]") })
+    // A connection that nobody has accepted yet has the name of its listener, which is listed itself, and no inode.
+    (label.starts_with('@') && inode != "0")
+        .then(|| Name { label: label.to_owned(), link: format!("socket:[{inode}]") })
 }
 
 /// The names that came since `before`, stay through `grace` and can only be left by the processes `family`, which are
@@ -84,4 +86,27 @@ fn is_held(name: &Name) -> bool {
             || fs::read_to_string(format!("/proc/{}/maps", process.pid))
                 .is_ok_and(|maps| maps.lines().any(|line| line.ends_with(&name.link)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{isolated, own_pid};
+    use super::snapshot;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+    /// Or a test would be blamed for a caller who waits at another one's listener.
+    #[test]
+    fn connection_that_nobody_accepted_is_no_name_of_its_own() {
+        isolated(|| {
+            let name = format!("procession-selftest-{}", own_pid());
+            let address = SocketAddr::from_abstract_name(&name).unwrap();
+            let count = || snapshot().iter().filter(|found| found.label == format!("@{name}")).count();
+            let listener = UnixListener::bind_addr(&address).unwrap();
+            let _caller = UnixStream::connect_addr(&address).unwrap();
+            assert_eq!(count(), 1);
+            let _accepted = listener.accept().unwrap();
+            assert_eq!(count(), 2);
+        });
+    }
 }
