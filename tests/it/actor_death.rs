@@ -72,9 +72,11 @@ fn a_panic_is_told_to_its_caller_and_ends_the_actor() {
 #[test]
 fn an_actor_that_leaves_by_itself_is_a_dead_one() {
     isolated(|| {
-        let counter = ActorProcess::spawn(Counter::default()).unwrap();
-        let reason = death(counter.leaves(3)).unwrap();
-        assert!(reason.contains("code 3"), "{reason}");
+        for code in [3, 0] {
+            let counter = ActorProcess::spawn(Counter::default()).unwrap();
+            let reason = death(counter.leaves(code)).unwrap();
+            assert!(reason.contains(&format!("code {code}")), "{reason}");
+        }
     });
 }
 

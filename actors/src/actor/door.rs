@@ -15,7 +15,7 @@ use procession_ipc::stream::{Inbox, Stream};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -35,24 +35,41 @@ const RECOVERY: Duration = Duration::from_millis(50);
 
 /// The callers that have proved themselves.
 #[derive(Clone, Default)]
-pub(super) struct Guests(Arc<Mutex<Vec<Weak<Peer>>>>);
+pub(super) struct Guests(Arc<Mutex<Book>>);
+
+#[derive(Default)]
+struct Book {
+    peers: Vec<Weak<Peer>>,
+    /// What the last ones are told as soon as they are in.
+    goodbye: Option<Vec<u8>>,
+}
 
 impl Guests {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn add(&self, peer: &Arc<Peer>) {
-        let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        guests.retain(|guest| guest.strong_count() > 0);
-        guests.push(Arc::downgrade(peer));
+        let mut book = self.book();
+        if let Some(goodbye) = &book.goodbye {
+            peer.send(goodbye);
+        }
+        book.peers.retain(|guest| guest.strong_count() > 0);
+        book.peers.push(Arc::downgrade(peer));
     }
 
     /// Whether there is only one.
     pub(super) fn is_one(&self) -> bool {
-        let guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        guests.iter().filter(|guest| guest.strong_count() > 0).nth(1).is_none()
+        self.book().peers.iter().filter(|guest| guest.strong_count() > 0).nth(1).is_none()
     }
 
-    /// Those that are still there.
-    pub(super) fn all(&self) -> Vec<Arc<Peer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    /// Says goodbye to those that are there, which are given back, and to those that still come.
+    pub(super) fn dismiss(&self, goodbye: Vec<u8>) -> Vec<Arc<Peer>> {
+        let mut book = self.book();
+        let guests: Vec<_> = book.peers.iter().filter_map(Weak::upgrade).collect();
+        guests.iter().for_each(|guest| guest.send(&goodbye));
+        book.goodbye = Some(goodbye);
+        guests
     }
 }
 

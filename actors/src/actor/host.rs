@@ -208,10 +208,7 @@ impl<A: Actor> Host<'_, A> {
         let dropped = catch(|| drop(self.value)).map_err(Failure::Panicked);
         self.out.clear();
         Reply::new(&mut self.out, 0).note(Status::Goodbye, &());
-        let guests = self.guests.all();
-        for guest in &guests {
-            guest.send(&self.out);
-        }
+        let guests = self.guests.dismiss(self.out);
         let flushed = async {
             for guest in guests {
                 // One that is gone needs no goodbye.

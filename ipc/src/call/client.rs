@@ -7,6 +7,7 @@ use super::link::{Link, Loss, Unsent};
 use super::serving::is_served;
 use super::{Answer, CallFailure, End};
 use crate::authkey::authkey;
+use crate::child::ExitStatus;
 use crate::gate::{self, Origin, PerProcess};
 use crate::rendezvous::{Address, connect};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -159,8 +160,13 @@ impl Client {
     /// A connection may have waited for its process while that was started, and outlive it until the next one is there. Who
     /// it led to is known from the end of the handshake only.
     fn gone(&self, lost: Option<&Link>) -> CallFailure {
-        let incarnation = lock(self.incarnations.get()).behind(lost.and_then(Link::met)).cloned();
+        let met = lost.and_then(Link::met);
+        let incarnation = lock(self.incarnations.get()).behind(met).cloned();
         match incarnation.and_then(|incarnation| (incarnation.obituary)(MOMENT)) {
+            // An actor that is stopped says goodbye to whoever it has met. This one left in the middle of something.
+            Some(End::Stopped) if met.is_some() => {
+                CallFailure::Died { reason: Some(ExitStatus::Exited(0).to_string()) }
+            }
             Some(End::Stopped) => CallFailure::Stopped,
             Some(End::Died(reason)) => CallFailure::Died { reason: Some(reason) },
             None => CallFailure::Died { reason: None },
