@@ -1,5 +1,6 @@
 //! Group `queue`: messages from producers to consumers, each a process of its own, and round trips between two.
 
+mod idle;
 mod ipc_channel;
 mod pipe;
 
@@ -110,6 +111,9 @@ pub(crate) const FIGURES: &[Figure] = &[
     bytes!("4096.2p2c", 4096, 2, 400_000, 40_000, 10.0, 8.0),
     bytes!("65536.2p2c", 65536, 2, 40_000, 8_000, 6.0, 5.0),
     bytes!("1048576.2p2c", 1_048_576, 2, 2_000, 400, 10.0, 8.0),
+    bytes!("256.4p4c", 256, 4, 1_000_000, 50_000, 10.0, 8.0),
+    bytes!("256.8p8c", 256, 8, 1_000_000, 50_000, 10.0, 8.0),
+    bytes!("256.16p16c", 256, 16, 1_000_000, 50_000, 10.0, 8.0),
     bytes!("256.32p32c", 256, 32, 1_000_000, 50_000, 10.0, 8.0),
     bytes_over_channel!(8, 400_000),
     bytes_over_channel!(256, 400_000),
@@ -146,6 +150,13 @@ pub(crate) const FIGURES: &[Figure] = &[
     },
     depth!(1_000),
     depth!(1_000_000),
+    Figure {
+        name: "queue.idle",
+        unit: "us",
+        better: Better::Lower,
+        workload: "processor time of 8 processes that wait in get(), all their threads, in 100 ms, 20 times",
+        contest: Contest::Alone { samples: idle::samples, n: 20, goal: 0.0 },
+    },
 ];
 
 /// The message with a number: bytes as Python's are.
@@ -220,7 +231,7 @@ fn serve(there: &Connection, mut work: impl FnMut(u64) -> Result<u64>) -> Result
 /// Somebody who produces or consumes.
 struct Member {
     line: Connection,
-    _process: Process<Result<(), String>>,
+    process: Process<Result<(), String>>,
 }
 
 impl Member {
@@ -228,7 +239,7 @@ impl Member {
         start: impl FnOnce(Connection) -> procession::Result<Process<Result<(), String>>>,
     ) -> Result<Self> {
         let (line, there) = pipe()?;
-        Ok(Self { line, _process: start(there)? })
+        Ok(Self { line, process: start(there)? })
     }
 }
 
