@@ -7,6 +7,8 @@
 //! A thread that reads a word again before it writes it hides who read it before. So each point at which a process may die
 //! touches one word for all of them, without any ordering.
 
+mod chains;
+
 use super::ring::{Actor, GetError, PutError, Ring};
 use super::segment::{NoSpace, Segment, Segments, State};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -32,6 +34,12 @@ impl Memory {
     fn new(segments: usize) -> Self {
         let segment = || (AtomicU64::new(0), AtomicU32::new(0), [(); 3].map(|()| Word::new()));
         Self { segments: (0..segments).map(|_| segment()).collect(), steps: AtomicU32::new(0) }
+    }
+
+    /// How many belong to somebody.
+    fn in_use(&self) -> usize {
+        let states = self.segments.iter().map(|(state, ..)| State::from_word(state.load(Ordering::Relaxed)));
+        states.filter(|state| !state.unwrap().is_free()).count()
     }
 
     fn get(&self, segment: Segment) -> Option<&Parts> {
