@@ -135,7 +135,7 @@ fn options() -> Options {
 }
 
 #[test]
-fn a_sweeper_is_killed_anywhere_in_sweeping() {
+fn a_process_is_killed_anywhere_in_sweeping() {
     isolated_with(options(), || {
         let mut scene = CutOff::new();
         kill_everywhere("sweep", &mut scene);
