@@ -27,6 +27,7 @@ pub mod preload;
 pub mod target;
 
 mod bootstrap;
+mod code;
 mod descriptor;
 mod entry;
 mod fork;

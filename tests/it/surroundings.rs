@@ -5,7 +5,10 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::FileExt,
+    },
     path::PathBuf,
     process::{Command, Stdio},
     sync::LazyLock,
@@ -329,5 +332,42 @@ fn umask_and_limits_are_those_of_who_executed_the_program() {
         set(0o027, 8192);
         assert_eq!(run(&spawn, kernel_state, ()), (0o027, 8192));
         assert_eq!(run(&server, kernel_state, ()), (0o077, 4096));
+    });
+}
+
+/// KiB of code that is no longer what the file has, as smaps says (proc_pid_smaps(5)).
+fn own_code() -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut is_code = false;
+    let mut sum = 0;
+    for line in maps.lines() {
+        if let Some(value) = line.strip_prefix("Anonymous:").filter(|_| is_code) {
+            sum += value.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
+        } else if line.contains(" r-xp ") {
+            is_code = line.contains(" /");
+        } else if line.contains("-p ") {
+            is_code = false;
+        }
+    }
+    sum
+}
+
+/// One page of each mapping: then all of it is mapped in copies.
+#[test]
+fn code_of_children_of_the_fork_server_is_mapped_from_the_beginning() {
+    isolated(|| {
+        let memory = File::options().write(true).open("/proc/self/mem").unwrap();
+        let code = code_of_children_of_the_fork_server_is_mapped_from_the_beginning as fn();
+        let at = code as usize as u64;
+        let mut byte = [0];
+        File::open("/proc/self/mem").unwrap().read_exact_at(&mut byte, at).unwrap();
+        if let Err(refused) = memory.write_all_at(&byte, at) {
+            eprintln!("skipped: this kernel lets nobody write to code: {refused}");
+            return;
+        }
+        let [spawn, server, _] = contexts();
+        assert_eq!(run(&spawn, own_code, ()), 0);
+        let own = run(&server, own_code, ());
+        assert!((8..64).contains(&own), "{own} KiB: the program, libc, the loader and what else there is");
     });
 }
