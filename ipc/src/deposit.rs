@@ -183,6 +183,7 @@ fn host(arena: &Arena, own: ProcessId, lost: &[ProcessId]) -> ProcessId {
 #[derive(Debug)]
 pub(crate) struct Deposit {
     ticket: Ticket,
+    by: ProcessId,
     is_left: bool,
 }
 
@@ -199,7 +200,8 @@ impl Deposit {
             let lender = is_lent.then(|| own.bits());
             match (Request::Deposit { fd: duplicate.into(), lender }).send(host) {
                 Ok(Answer::Deposited(number)) => {
-                    return Ok(Self { ticket: Ticket { host: host.bits(), number }, is_left: false });
+                    let ticket = Ticket { host: host.bits(), number };
+                    return Ok(Self { ticket, by: own, is_left: false });
                 }
                 Ok(_) => return Err(Error::Malformed { what: "answer of whoever keeps descriptors" }),
                 // It has been killed. Each is asked once.
@@ -221,7 +223,10 @@ impl Deposit {
 
 impl Drop for Deposit {
     fn drop(&mut self) {
-        if let Some(host) = ProcessId::from_bits(self.ticket.host).filter(|_| !self.is_left) {
+        // In a copy by fork, it is the parent's.
+        let is_ours = arena().is_ok_and(|arena| arena.inside() == Some(self.by));
+        let host = ProcessId::from_bits(self.ticket.host).filter(|_| is_ours && !self.is_left);
+        if let Some(host) = host {
             // If the host is gone, so is the descriptor.
             let _ = Request::TakeBack(self.ticket.number).send(host);
         }

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Length of the smallest arena, in bytes, and the objects that fit into it.
 const SMALLEST: u64 = 4 << 20;
-const ROOM: usize = 64;
+pub const ROOM: usize = 64;
 
 /// How often objects come and go: more often than there is room.
 const ROUNDS: usize = 200;
@@ -27,7 +27,7 @@ pub fn small_arena() {
 }
 
 /// Fills the arena. How many objects fit in.
-fn room() -> usize {
+pub fn room() -> usize {
     std::iter::from_fn(|| Lock::new().ok()).collect::<Vec<_>>().len()
 }
 
@@ -112,6 +112,30 @@ fn what_never_arrives_ends_where_that_is_known() {
             let queue = Queue::bounded(1).unwrap();
             queue.put(None).unwrap();
             queue.try_put(Some(held())).unwrap_err();
+        }
+        nothing_is_left();
+    });
+}
+
+fn hold_and_return() -> (Lock, Queue<Lock>) {
+    (held(), Queue::new().unwrap())
+}
+
+/// Given up when it is there, before it is there, or with the handle of its process.
+#[test]
+fn a_lock_in_a_result_that_nobody_asks_for_ends() {
+    isolated(|| {
+        small_arena();
+        for context in contexts() {
+            for round in 0..STARTS {
+                let process = start(&context, hold_and_return, ());
+                if round % 3 > 0 {
+                    process.join().unwrap();
+                }
+                if round % 3 > 1 {
+                    process.close().unwrap();
+                }
+            }
         }
         nothing_is_left();
     });

@@ -3,8 +3,8 @@
 //! Each test has an arena so small that 64 objects fill it, and makes more of them than that.
 
 use crate::family::{contexts, park_forever, start};
-use crate::handles::{nothing_is_left, small_arena};
-use crate::support::{Chance, isolated, kill9};
+use crate::handles::{ROOM, nothing_is_left, room, small_arena};
+use crate::support::{Chance, eventually, isolated, kill9};
 use procession::prelude::*;
 use procession::{ChildSpec, Context, Supervisor};
 use std::time::{Duration, Instant};
@@ -49,6 +49,37 @@ fn what_a_process_is_started_with_ends_whenever_it_is_killed() {
             }
         }
         nothing_is_left();
+    });
+}
+
+fn make_and_return(line: Connection) -> (Lock, Queue<Lock>) {
+    line.send(&()).unwrap();
+    (Lock::new().unwrap(), Queue::new().unwrap())
+}
+
+/// A result of which something has arrived, or nothing: whoever asks gets all of it, or learns of the end.
+#[test]
+fn a_result_is_there_as_a_whole_or_ends_whenever_its_process_is_killed() {
+    isolated(|| {
+        small_arena();
+        let mut chance = Chance::new();
+        for context in contexts() {
+            for round in 0..DEATHS / 2 {
+                let (line, there) = pipe().unwrap();
+                let process = start(&context, make_and_return, (there,));
+                line.recv::<()>().unwrap();
+                a_moment(&mut chance, Duration::from_micros(500));
+                process.kill().unwrap();
+                process.join().unwrap();
+                if round % 2 == 0
+                    && let Ok((lock, queue)) = process.result()
+                {
+                    assert!(lock.try_acquire().unwrap().is_some() && queue.is_empty());
+                }
+            }
+        }
+        // Who is killed just when it sends may take a pin for each object with it.
+        eventually("nearly all have ended", || room() >= ROOM / 2);
     });
 }
 

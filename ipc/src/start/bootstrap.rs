@@ -107,19 +107,15 @@ fn live(socket: OwnedFd, begin_and_call: impl FnOnce(&PrivateFd) -> Result<Outco
 fn answer(outcome: Outcome, socket: &PrivateFd) -> i32 {
     let code = if outcome.is_success() { 0 } else { FAILED };
     complain(&outcome);
-    let (parcel, pins) = outcome.into_parcel();
-    match parcel.send(socket) {
-        Ok(()) => {
-            pins.leave();
-            code
-        }
+    match outcome.send(socket) {
+        Ok(()) => code,
         // If the parent is gone, nobody misses the answer.
         Err(Error::Disconnected) => code,
         // Too many descriptors, none left for a memory file, more than a file may hold: that much can be told.
         Err(error) => {
             let failure = Outcome::Failed(Failure::BadResult(crate::error::chain(&error)));
             complain(&failure);
-            let _ = failure.into_parcel().0.send(socket);
+            let _ = failure.send(socket);
             FAILED
         }
     }

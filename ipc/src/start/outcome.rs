@@ -4,11 +4,12 @@ use super::parcel::{Kind, Parcel};
 use crate::codec::show::error_text;
 use crate::codec::{self, CodecError, Wire};
 use crate::gate::PrivateFd;
-use crate::travel::{self, Pins};
+use crate::travel::{self, Kept};
 use crate::unwind::{PanicReport, catch};
 use crate::{Error, Result};
+use nix::sys::socket::{Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Why a function in another process gave no value. It travels as data, so it never fails to arrive.
@@ -37,7 +38,7 @@ fn at(location: &Option<String>) -> String {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// An encoded result; if it is an `Err`, with a text of it for people.
-    Value { bytes: Vec<u8>, handles: Vec<OwnedFd>, pins: Pins, error: Option<String> },
+    Value { bytes: Vec<u8>, handles: Vec<OwnedFd>, kept: Kept, error: Option<String> },
     /// No result.
     Failed(Failure),
 }
@@ -47,8 +48,8 @@ pub(crate) fn of_call<R: Wire>(body: impl FnOnce() -> R) -> Outcome {
     // Serialize, Deserialize and Drop of the result are the user's code too.
     let called = catch(|| {
         let value = body();
-        let ((bytes, handles), pins) = travel::once(|| codec::encode_checked_with_handles::<R, R>(&value))?;
-        Ok::<_, CodecError>(Outcome::Value { bytes, handles, pins, error: error_text(&value) })
+        let ((bytes, handles), kept) = travel::often(|| codec::encode_checked_with_handles::<R, R>(&value))?;
+        Ok::<_, CodecError>(Outcome::Value { bytes, handles, kept, error: error_text(&value) })
     });
     match called {
         Ok(Ok(value)) => value,
@@ -71,14 +72,28 @@ impl Outcome {
         }
     }
 
-    /// The message to the parent, and the handles of shared objects in it.
-    pub(super) fn into_parcel(self) -> (Parcel, Pins) {
+    /// Sends it to the parent.
+    ///
+    /// The handles of shared objects in it go ahead of it, since whoever gives a result up knows nothing of its bytes, but can take
+    /// those up.
+    #[inline]
+    pub(super) fn send(self, socket: &PrivateFd) -> Result<()> {
+        let (parcel, kept) = self.into_parcel();
+        if !kept.is_empty() {
+            let (bytes, pins) = travel::once(|| codec::encode(&kept))?;
+            Parcel { kind: Kind::Luggage, bytes, handles: Vec::new() }.send(socket)?;
+            pins.leave();
+        }
+        parcel.send(socket)
+    }
+
+    fn into_parcel(self) -> (Parcel, Kept) {
         match self {
-            Self::Value { bytes, handles, pins, .. } => (Parcel { kind: Kind::Value, bytes, handles }, pins),
+            Self::Value { bytes, handles, kept, .. } => (Parcel { kind: Kind::Value, bytes, handles }, kept),
             Self::Failed(failure) => {
                 // A failure is strings and unit variants: it encodes. If memory ran out, an empty one still says "failed".
                 let bytes = codec::encode(&failure).unwrap_or_default();
-                (Parcel { kind: Kind::Failure, bytes, handles: Vec::new() }, Pins::default())
+                (Parcel { kind: Kind::Failure, bytes, handles: Vec::new() }, Kept::default())
             }
         }
     }
@@ -92,16 +107,53 @@ pub struct Reply(Arc<Mutex<Arrival>>);
 #[derive(Debug)]
 enum Arrival {
     /// In the socket, if it is there yet.
-    Awaited(PrivateFd),
-    /// Here, since somebody looked at it.
-    Here(Parcel),
+    Awaited(Incoming),
+    /// Here, since somebody looked at it, with the handles in it.
+    Here(Parcel, Kept),
     /// With whoever took it.
     Taken,
 }
 
+/// A start socket from which nobody has taken a result yet. Dropped, it gives up what is there.
+#[derive(Debug)]
+struct Incoming {
+    socket: PrivateFd,
+    /// The process that made it: for a copy of it, nothing comes here.
+    owner: u32,
+    /// Handles in the result that follows.
+    kept: Kept,
+    is_empty: bool,
+}
+
+impl Incoming {
+    /// The result, if it is there.
+    fn try_receive(&mut self) -> Result<Option<(Parcel, Kept)>> {
+        while let Some(parcel) = Parcel::try_receive(&self.socket)? {
+            if parcel.kind == Kind::Luggage {
+                self.kept = codec::decode(&parcel.bytes)?;
+            } else {
+                self.is_empty = true;
+                return Ok(Some((parcel, std::mem::take(&mut self.kept))));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.is_empty && self.owner == std::process::id() {
+            // What is sent from now on stays with who sends it.
+            let _ = shutdown(self.socket.as_fd().as_raw_fd(), Shutdown::Read);
+            let _ = self.try_receive();
+        }
+    }
+}
+
 impl Reply {
     pub(super) fn new(socket: PrivateFd) -> Self {
-        Self(Arc::new(Mutex::new(Arrival::Awaited(socket))))
+        let (owner, kept) = (std::process::id(), Kept::default());
+        Self(Arc::new(Mutex::new(Arrival::Awaited(Incoming { socket, owner, kept, is_empty: false }))))
     }
 
     /// Gives up the result, and the descriptor with it.
@@ -117,12 +169,14 @@ impl Reply {
     ///
     /// The outer error: bytes that are not a result of type `R`. The inner one: why the function gave no value.
     pub fn take<R: Wire>(&self) -> Result<Option<Result<R, Failure>>> {
-        let parcel = match std::mem::replace(&mut *self.arrival(), Arrival::Taken) {
-            Arrival::Awaited(socket) => Parcel::try_receive(&socket)?,
-            Arrival::Here(parcel) => Some(parcel),
+        let arrival = std::mem::replace(&mut *self.arrival(), Arrival::Taken);
+        let arrived = match arrival {
+            Arrival::Awaited(mut incoming) => incoming.try_receive()?,
+            Arrival::Here(parcel, kept) => Some((parcel, kept)),
             Arrival::Taken => None,
         };
-        let Some(parcel) = parcel else { return Ok(None) };
+        // What is decoded has handles of its own.
+        let Some((parcel, _kept)) = arrived else { return Ok(None) };
         match parcel.kind {
             Kind::Value => Ok(Some(Ok(read_value(&parcel.bytes, parcel.handles)?))),
             Kind::Failure => Ok(Some(Err(codec::decode(&parcel.bytes)?))),
@@ -134,13 +188,13 @@ impl Reply {
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         let mut arrival = self.arrival();
-        if let Arrival::Awaited(socket) = &*arrival
-            && let Ok(Some(parcel)) = Parcel::try_receive(socket)
+        if let Arrival::Awaited(incoming) = &mut *arrival
+            && let Ok(Some((parcel, kept))) = incoming.try_receive()
         {
-            *arrival = Arrival::Here(parcel);
+            *arrival = Arrival::Here(parcel, kept);
         }
         match &*arrival {
-            Arrival::Here(parcel) if parcel.kind == Kind::Failure => codec::decode(&parcel.bytes).ok(),
+            Arrival::Here(parcel, _) if parcel.kind == Kind::Failure => codec::decode(&parcel.bytes).ok(),
             _ => None,
         }
     }

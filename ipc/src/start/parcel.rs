@@ -50,12 +50,14 @@ pub(super) enum Kind {
     Value = 7,
     /// From a child: why there is none.
     Failure = 8,
+    /// From a child, before its result: the handles of shared objects in it.
+    Luggage = 9,
 }
 
 impl Kind {
     fn from_number(number: u32) -> Option<Self> {
-        use Kind::{BecomeChild, BecomeServer, Done, Failure, Fork, Refused, Start, Value};
-        [BecomeChild, BecomeServer, Start, Fork, Done, Refused, Value, Failure]
+        use Kind::{BecomeChild, BecomeServer, Done, Failure, Fork, Luggage, Refused, Start, Value};
+        [BecomeChild, BecomeServer, Start, Fork, Done, Refused, Value, Failure, Luggage]
             .into_iter()
             .find(|&kind| kind as u32 == number)
     }
