@@ -224,10 +224,13 @@ impl<R> Process<R> {
         }
     }
 
-    fn new<F>((started, _unwatched): (Started, Option<Unwatched>)) -> Self {
-        let reply = Some((started.reply, std::any::type_name::<F>()));
-        let (taken, closed) = (false.into(), false.into());
-        Self { child: started.child, reply, taken, closed, _unwatched, result: PhantomData }
+    fn new<F>((started, unwatched): (Started, Option<Unwatched>)) -> Self {
+        Self::of(started.child, Some((started.reply, std::any::type_name::<F>())), unwatched)
+    }
+
+    fn of(child: Arc<Child>, reply: Option<(Reply, &'static str)>, _unwatched: Option<Unwatched>) -> Self {
+        let (taken, closed) = (AtomicBool::new(reply.is_none()), AtomicBool::new(false));
+        Self { child, reply, taken, closed, _unwatched, result: PhantomData }
     }
 
     /// The child, unless the handle is closed.
@@ -266,28 +269,17 @@ impl Process<()> {
     pub fn builder<F: Copy + 'static>(f: F) -> ProcessBuilder<F, ()> {
         ProcessBuilder { f, args: (), options: Options::default() }
     }
-}
 
-impl Process<()> {
-    /// The process that `started` describes.
+    /// The process that `started` describes, which somebody watches.
     pub(crate) fn of_start(started: &Started, task: &'static str) -> Self {
-        let reply = Some((started.reply.clone(), task));
-        let (taken, closed) = (false.into(), false.into());
-        Self {
-            child: Arc::clone(&started.child),
-            reply,
-            taken,
-            closed,
-            _unwatched: None,
-            result: PhantomData,
-        }
+        Self::of(Arc::clone(&started.child), Some((started.reply.clone(), task)), None)
     }
 }
 
 impl Process<NoResult> {
+    /// A child that another handle has started.
     pub(crate) fn of_child(child: Arc<Child>) -> Self {
-        let (taken, closed) = (true.into(), false.into());
-        Self { child, reply: None, taken, closed, _unwatched: None, result: PhantomData }
+        Self::of(child, None, None)
     }
 }
 
