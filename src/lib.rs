@@ -23,9 +23,8 @@
 //! - [`Lock`] keeps processes from doing something at the same time, and survives whoever holds it.
 //! - [`Queue`] carries values between any number of processes, and survives them too.
 //! - [`pipe`] connects two processes; a [`Connection`] may be an argument, or be sent over another one.
-//! - [`Error`] says which process, pid and task it was, and [`ErrorKind`] what happened to it.
-//!
 //! - What a child logs with [`tracing`] reaches this program's subscriber; [`log_to_stderr`] needs none.
+//! - [`Error`] says which process, pid and task it was, and [`ErrorKind`] what happened to it.
 //!
 //! # Which functions
 //!
@@ -75,7 +74,6 @@ pub use log::{Level, LevelFilter, LogForwarding, log_to_stderr, set_log_forwardi
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder, PoolCall};
 pub use process::{ForkBuilder, NoResult, Orphan, Process, ProcessBuilder};
 pub use queue::{PutError, Queue, QueueIter, SimpleQueue, set_queue_memory};
-
 pub use spin::set_spin_limit;
 pub use supervisor::{
     AutoShutdown, ChildCounts, ChildInfo, ChildKind, ChildSpec, ChildState, Restart, Shutdown, Strategy,

@@ -17,8 +17,8 @@ pub enum Error {
     #[error(transparent)]
     Ipc(Arc<procession_ipc::Error>),
 
-    /// The thread of the actors could not be started, or is gone.
-    #[error("the supervision thread of this process does not run: {0}")]
+    /// A thread or an actor of this layer could not be started, or is gone.
+    #[error("this process cannot supervise others: {0}")]
     Runtime(String),
 
     /// The function gave no value.

@@ -148,7 +148,8 @@ impl Pool {
             .collect()
     }
 
-    /// Takes no more tasks (nothing happens in a copy of the process that made the pool); the workers end when all that were taken are done.
+    /// Takes no more tasks; the workers end when all that were taken are done. Nothing happens in a copy of the process that
+    /// made the pool.
     pub fn close(&self) {
         if !self.shared.origin.is_here() {
             return;

@@ -144,7 +144,7 @@ impl Lane {
         self.inflight.push_back(tasks);
     }
 
-    /// Writes what the worker takes now. `Ok(true)` when bytes are left.
+    /// Writes what the worker takes now; says whether bytes are left.
     pub(super) fn transmit(&mut self) -> io::Result<(Condition, bool)> {
         while self.written < self.outbox.len() {
             match self.stream.try_write(&self.outbox[self.written..])? {
@@ -153,10 +153,14 @@ impl Lane {
                 None => return Ok((Condition::Open, true)),
             }
         }
+        self.all_sent();
+        Ok((Condition::Open, false))
+    }
+
+    fn all_sent(&mut self) {
         self.outbox.clear();
         self.outbox.shrink_to(BACKLOG);
         self.written = 0;
-        Ok((Condition::Open, false))
     }
 
     /// Reads what is there and hands the results over. Everything that a dead worker wrote is still used.
@@ -179,8 +183,7 @@ impl Lane {
     pub(super) fn call(&mut self, task: Bundle) -> io::Result<Condition> {
         self.assign(task);
         let alive = self.stream.write_all(&self.outbox)?;
-        self.outbox.clear();
-        self.outbox.shrink_to(BACKLOG);
+        self.all_sent();
         // A worker that died may have answered before: its words are read to the end.
         while self.load > 0 {
             let count = self.stream.read(self.inbox.space(), &mut self.spin)?;
