@@ -100,8 +100,9 @@ impl Traced {
         ptrace::step(self.pid, None).unwrap();
         match self.next_stop() {
             Signal::SIGTRAP if self.last.is_some_and(|last| machine::calls(self, last)) => Stepped::Behind,
-            Signal::SIGTRAP => Stepped::Inside,
-            Signal::SIGSTOP => Stepped::Behind,
+            Signal::SIGSTOP if machine::is_mark(self) => Stepped::Behind,
+            // Others may stop whom they like.
+            Signal::SIGTRAP | Signal::SIGSTOP => Stepped::Inside,
             other => panic!("it was stopped by {other}"),
         }
     }
@@ -132,6 +133,7 @@ fn seize(pid: Pid) -> nix::Result<()> {
 #[cfg(target_arch = "x86_64")]
 mod machine {
     use super::Traced;
+    use nix::libc::SYS_tgkill;
     use nix::sys::ptrace;
     use nix::sys::signal::Signal;
 
@@ -166,6 +168,11 @@ mod machine {
         true
     }
 
+    /// Whether the process has sent the signal that stops it itself, by the call out of which it comes.
+    pub(super) fn is_mark(traced: &Traced) -> bool {
+        ptrace::getregs(traced.pid).unwrap().orig_rax.cast_signed() == SYS_tgkill
+    }
+
     /// Whether the next instruction is that system call.
     pub(super) fn calls(traced: &Traced, number: i64) -> bool {
         let registers = ptrace::getregs(traced.pid).unwrap();
@@ -184,6 +191,10 @@ mod machine {
 
     pub(super) fn finish_copy(_traced: &super::Traced) -> bool {
         false
+    }
+
+    pub(super) fn is_mark(_traced: &super::Traced) -> bool {
+        true
     }
 
     pub(super) fn calls(_traced: &super::Traced, _number: i64) -> bool {
