@@ -177,7 +177,8 @@ fn at_each_point(run: impl Fn(u32) -> bool + Send + Sync + Copy + 'static) {
     }
 }
 
-/// Another one puts meanwhile, and so takes the end of the queue over. Fails with Relaxed in `change`: then both write a segment.
+/// Another one puts meanwhile, and so takes the end of the queue over. Fails with Relaxed in `change`: then both write a segment;
+/// and without `take_back` in the repair.
 #[test]
 fn a_large_message_whose_putter_dies_is_whole_or_not_there() {
     at_each_point(|fuse| {
@@ -195,7 +196,7 @@ fn a_large_message_whose_putter_dies_is_whole_or_not_there() {
     });
 }
 
-/// Another one gets meanwhile.
+/// Another one gets meanwhile. Fails without `take_back` in the repair.
 #[test]
 fn a_large_message_whose_getter_dies_is_got_once_or_lost_with_it() {
     at_each_point(|fuse| {
