@@ -98,14 +98,16 @@ fn make() -> Result<OwnedFd> {
     let layout = Layout::for_this_machine().map_err(doing)?;
     let file = memory::sparse_memory(layout.length() as u64).map_err(doing)?;
     let id = u64::from_ne_bytes(random_bytes()?);
-    memory::write_at(file.as_fd(), 0, &Header::bytes(id, namespace()?)).map_err(doing)?;
+    memory::write_at(file.as_fd(), 0, &Header::bytes(id, namespaces()?)).map_err(doing)?;
     Ok(file)
 }
 
-/// The PID namespace: in another one, our numbers of processes mean nothing.
-fn namespace() -> Result<u64> {
-    let file = std::fs::metadata("/proc/self/ns/pid");
-    file.map(|file| file.ino()).map_err(|e| Error::os("look up the PID namespace of this process", e))
+/// The namespaces of PIDs and of time, as one number: in others, our processes have other numbers and start times.
+fn namespaces() -> Result<u64> {
+    let number = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).map(|file| file.ino());
+    let pid = number("pid").map_err(|e| Error::os("look up the PID namespace of this process", e))?;
+    // Where there are none of time, there is one time.
+    Ok(pid.rotate_left(32) ^ number("time").unwrap_or_default())
 }
 
 /// Makes the file, if that has not been tried before.
@@ -145,7 +147,7 @@ pub(crate) struct Arena {
     annexes: Annexes,
     /// Tells handles of this family from those of others.
     id: u64,
-    namespace: u64,
+    namespaces: u64,
     /// Our [`ProcessId`], [`JOINING`], or 0 while we are outside, and in every new copy of us.
     own: &'static AtomicU32,
 }
@@ -188,9 +190,9 @@ impl Arena {
             Some((layout, header, layout.table(&region)?, objects))
         });
         let Some((layout, header, table, (cells, annexes))) = parts else { return Err(malformed) };
-        let (id, namespace) = header.family().ok_or(malformed)?;
+        let (id, namespaces) = header.family().ok_or(malformed)?;
         let own = memory::word_per_process().map_err(doing)?;
-        Ok(Self { region, layout, table, cells, annexes, id, namespace, own })
+        Ok(Self { region, layout, table, cells, annexes, id, namespaces, own })
     }
 
     /// Tells this arena from that of any other family.
@@ -256,8 +258,9 @@ impl Arena {
     }
 
     fn register(&self, seat: Option<ProcessId>) -> Result<ProcessId> {
-        if namespace()? != self.namespace {
-            let reason = "this process is in another PID namespace than the first one of its family";
+        if namespaces()? != self.namespaces {
+            let reason =
+                "this process is in another namespace of PIDs or of time than the first one of its family";
             return Err(Error::NoSharedMemory { reason: reason.to_owned() });
         }
         if !futex::has_wait_any() {

@@ -39,8 +39,8 @@ pub(crate) struct Header {
     magic: AtomicU64,
     /// Random: handles of another family are told by it.
     id: AtomicU64,
-    /// Inode of the PID namespace of the root.
-    namespace: AtomicU64,
+    /// Those of the root: a number made of their inodes.
+    namespaces: AtomicU64,
     /// Words of the process table.
     processes: liveness::Header,
     /// Words of the cells.
@@ -51,18 +51,18 @@ pub(crate) struct Header {
 
 impl Header {
     /// The header of a new arena.
-    pub(super) fn bytes(id: u64, namespace: u64) -> [u8; 24] {
+    pub(super) fn bytes(id: u64, namespaces: u64) -> [u8; 24] {
         let mut bytes = [0; 24];
-        for (to, word) in bytes.chunks_exact_mut(8).zip([MAGIC, id, namespace]) {
+        for (to, word) in bytes.chunks_exact_mut(8).zip([MAGIC, id, namespaces]) {
             to.copy_from_slice(&word.to_ne_bytes());
         }
         bytes
     }
 
-    /// Id and namespace; `None`: this is no arena.
+    /// Id and namespaces; `None`: this is no arena.
     pub(super) fn family(&self) -> Option<(u64, u64)> {
         let read = |word: &AtomicU64| word.load(Ordering::Relaxed);
-        (read(&self.magic) == MAGIC).then(|| (read(&self.id), read(&self.namespace)))
+        (read(&self.magic) == MAGIC).then(|| (read(&self.id), read(&self.namespaces)))
     }
 }
 

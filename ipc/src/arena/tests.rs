@@ -190,6 +190,38 @@ fn arenas_of_all_lengths_have_their_parts_inside() {
     }
 }
 
+/// There, pids and start times are others: who lives would be taken for gone.
+#[test]
+fn a_process_in_other_namespaces_is_refused() {
+    const PART: &str = "PROCESSION_TEST_NAMESPACE";
+    if let Ok(expected) = std::env::var(PART) {
+        adopt(&[], vec![std::io::stdin().as_fd().try_clone_to_owned().unwrap()]);
+        let made = SharedLock::new();
+        let refused = matches!(&made, Err(Error::NoSharedMemory { reason }) if reason.contains("namespace"));
+        assert_eq!(refused, expected == "refused", "{made:?}");
+        return;
+    }
+    let run = |wrapper: &[&str], expected: &str, program: &std::ffi::OsStr| {
+        let mut command = std::process::Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(program);
+        command.args(["--exact", "arena::tests::a_process_in_other_namespaces_is_refused"]);
+        let (_, files) = offer().unwrap();
+        let file = files.into_iter().next().unwrap();
+        command.env(PART, expected).stdin(file).stdout(std::process::Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let own = std::env::current_exe().unwrap();
+    assert!(run(&["env"], "welcome", own.as_os_str()));
+    for kind in ["--pid", "--time"] {
+        let wrapper = ["unshare", kind, "--fork", "--mount-proc"];
+        if run(&wrapper, "", "true".as_ref()) {
+            assert!(run(&wrapper, "refused", own.as_os_str()), "{kind}");
+        } else {
+            eprintln!("notice: unshare {kind} does not work here, this part of the test is skipped");
+        }
+    }
+}
+
 /// An encoding inside another one, and a panic in the middle of one, disturb nobody.
 #[test]
 fn encodings_go_on_after_those_inside_them() {
