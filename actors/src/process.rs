@@ -15,7 +15,7 @@ use procession_ipc::start::{self, Encoded, Identity, Plan, Recipe, StartMethod, 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::Interest;
 
 /// Target of the log messages about processes.
@@ -160,7 +160,6 @@ async fn bury(helper: &Arc<Child>) {
 
 /// Gives the process its name and its place in the family.
 fn plan(options: &Options) -> Plan {
-    runtime::join_forks();
     let own = start::identity();
     let path: Vec<u32> = own.path.iter().copied().chain([next_place()]).collect();
     let name = options.name.clone().unwrap_or_else(|| default_name(&path));
@@ -170,17 +169,13 @@ fn plan(options: &Options) -> Plan {
     Plan { method: options.method, allow_threads: options.allow_threads, identity, armed }
 }
 
-/// How many children this process has started.
-static CHILDREN: AtomicU32 = AtomicU32::new(0);
-
 /// Counts the children of this process, from 1, as Python does.
 fn next_place() -> u32 {
-    CHILDREN.fetch_add(1, Ordering::Relaxed) + 1
-}
-
-/// In a copy of this process: it has no children.
-pub(crate) fn forget() {
-    CHILDREN.store(0, Ordering::Relaxed);
+    /// The process that started the last one, and how many it has started: in a copy of it, that is another process.
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let own = u64::from(std::process::id()) << 32;
+    let next = |last: u64| if last >> 32 == own >> 32 { last + 1 } else { own + 1 };
+    next(LAST.update(Ordering::Relaxed, Ordering::Relaxed, next)) as u32
 }
 
 fn default_name(path: &[u32]) -> String {

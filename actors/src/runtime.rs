@@ -10,7 +10,7 @@
 //! that waits has it step aside between two tasks. So a copy never finds a lock of ractor's registries taken. In the copy,
 //! the runtime with all its actors is memory that nobody touches again: dropping it would reach for the parent's sockets.
 
-use crate::process::{self, ProcessActor, Watched, tell_end};
+use crate::process::{ProcessActor, Watched, tell_end};
 use crate::{Error, Result};
 use procession_ipc::child::Child;
 use procession_ipc::gate::{self, Hook, Passage};
@@ -176,6 +176,7 @@ pub(crate) fn of_this_thread() -> io::Result<tokio::runtime::Runtime> {
 }
 
 fn launch() -> Result<Runtime> {
+    join_forks();
     let (sender, receiver) = mpsc::sync_channel(1);
     let body = move |passage: Passage| {
         INSIDE.set(Some(passage));
@@ -235,8 +236,8 @@ pub(crate) fn on_plain_thread<T: Send>(body: impl FnOnce() -> Result<T> + Send) 
     step_aside(run).unwrap_or_else(|| Err(Error::Runtime("no thread for a fork".to_owned())))
 }
 
-/// Has forks take care of what this layer has.
-pub(crate) fn join_forks() {
+/// Has forks take care of the runtime. Before there is one, there is nothing to take care of.
+fn join_forks() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| gate::register(Hook { nudge, forget }));
 }
@@ -251,7 +252,6 @@ fn nudge() {
 
 /// In a copy of this process.
 fn forget() {
-    process::forget();
     take_newcomers();
     RUNTIME.lock().unwrap_or_else(PoisonError::into_inner).take();
 }

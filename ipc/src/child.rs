@@ -10,7 +10,7 @@
 //! handler: when this process ends by returning from `main` or by `exit`, daemons are terminated and all others are
 //! joined, as Python does it.
 
-use crate::gate::{self, PrivateFd};
+use crate::gate::{self, PrivateFd, own_pid};
 use crate::sys::fd::{is_hung_up, wait_readable};
 use crate::sys::process::{self, Ended};
 use crate::{Error, Result};
@@ -244,19 +244,14 @@ impl From<Ended> for ExitStatus {
     }
 }
 
-/// std's [`id`](std::process::id), without a look at a page of code that a copy may not have touched yet.
-fn own_pid() -> u32 {
-    nix::unistd::getpid().as_raw().unsigned_abs()
-}
-
 /// What a look into the table is to a fork that waits for it.
 const TABLE_IN_USE: &str = "the table of children";
 
 /// The children of this process that are not known to have ended.
 static TABLE: Mutex<Vec<Arc<Child>>> = Mutex::new(Vec::new());
 
-/// Which process they are the children of; 0 before the first child, also in a new copy. Written under the lock of the table.
-/// Relaxed: who reads it without wants to know about itself.
+/// Which process they are the children of; 0 before the first child. A new copy finds its parent here, which it is not: so it
+/// has none. Written under the lock of the table. Relaxed: who reads it without wants to know about itself.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
 /// Locks the table, which is that of this process from here on. The caller is inside the gate.
@@ -285,11 +280,14 @@ pub(crate) fn prepare_exit() {
     });
 }
 
-/// In a copy of this process: the children are its parent's. The caller is inside the gate.
-#[inline]
+/// Whether there are any that a copy of this process would have to forget. The gate is closed.
+pub(crate) fn are_there() -> bool {
+    !lock(&TABLE).is_empty()
+}
+
+/// In a copy of this process: the children are its parent's.
 pub(crate) fn forget() {
     lock(&TABLE).clear();
-    OWNER.store(0, Ordering::Relaxed);
 }
 
 /// Values behind our locks stay valid between any two statements, so a panic elsewhere does not spoil them.
@@ -318,23 +316,17 @@ pub(crate) fn is_known(pid: i32) -> bool {
     lock(&TABLE).iter().any(|child| child.pid == pid)
 }
 
-/// The process whose end has begun. Relaxed: who forks looks at it inside the gate, and a look that comes too early costs
-/// nothing but a copy that is ended with the others.
-static ENDING: AtomicU32 = AtomicU32::new(0);
-
-/// Whether the exit handlers of this process run.
-pub(crate) fn is_ending() -> bool {
-    ENDING.load(Ordering::Relaxed) == own_pid()
+/// Runs at the end of the process: terminates daemons, then joins the others.
+#[inline]
+pub(crate) extern "C" fn end_children() {
+    gate::begin_end();
+    // A copy shares the handler, but need not have children of its own.
+    if OWNER.load(Ordering::Relaxed) == own_pid() {
+        end_all();
+    }
 }
 
-/// Runs at the end of the process: terminates daemons, then joins the others.
-pub(crate) extern "C" fn end_children() {
-    let own = own_pid();
-    ENDING.store(own, Ordering::Relaxed);
-    // A copy shares the handler, but need not have children of its own.
-    if OWNER.load(Ordering::Relaxed) != own {
-        return;
-    }
+fn end_all() {
     let (daemons, others): (Vec<_>, Vec<_>) =
         live_children().into_iter().partition(|child| child.is_daemon());
     for daemon in &daemons {

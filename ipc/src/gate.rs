@@ -57,7 +57,7 @@ pub use private::PrivateFd;
 pub use threads::{Rest, rest, run_aside, spawn};
 
 use crate::sys::fd::Grave;
-use crate::sys::process::flush_c_streams;
+use crate::sys::process;
 use crate::{Error, Result};
 use private::Registry;
 use std::cell::Cell;
@@ -65,6 +65,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use stdio::HeldStdio;
+pub(crate) use stdio::flush_stdout;
 use threads::{Others, Thread};
 
 /// How long a fork waits for those inside. 5 s, as OTP's default for stopping somebody.
@@ -91,19 +92,33 @@ struct State {
     hooks: Vec<Hook>,
 }
 
-static STATE: Mutex<State> = Mutex::new(State {
-    inside: Vec::new(),
-    forks: 0,
-    threads: Vec::new(),
-    registry: Registry::new(),
-    hooks: Vec::new(),
-});
+/// All of this module that a copy writes to. It is aligned to lie in one page: each page has to be copied when it is first
+/// written to.
+#[repr(align(256))]
+struct Gate {
+    state: Mutex<State>,
+    /// How many of our forks lie between this process and the one that was executed.
+    epoch: AtomicU32,
+    /// The process whose end has begun.
+    ending: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Gate>() == align_of::<Gate>());
+
+static GATE: Gate = Gate {
+    state: Mutex::new(State {
+        inside: Vec::new(),
+        forks: 0,
+        threads: Vec::new(),
+        registry: Registry::new(),
+        hooks: Vec::new(),
+    }),
+    epoch: AtomicU32::new(0),
+    ending: AtomicU32::new(0),
+};
 
 /// Somebody left, or a fork no longer waits.
 static CHANGED: Condvar = Condvar::new();
-
-/// How many of our forks lie between this process and the one that was executed.
-static EPOCH: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
     /// How many passages this thread holds: only the outermost one counts.
@@ -112,7 +127,7 @@ thread_local! {
 
 /// Every change of the state is complete between two statements, so a panic does not spoil it.
 fn lock() -> MutexGuard<'static, State> {
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+    GATE.state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What another layer contributes to each fork.
@@ -184,6 +199,7 @@ impl Passage {
 }
 
 impl Drop for Passage {
+    #[inline]
     fn drop(&mut self) {
         let left = depth().saturating_sub(1);
         set_depth(left);
@@ -202,7 +218,7 @@ pub struct Origin {
 
 /// Whether this process is a copy of one of ours, made by a fork of ours.
 pub(crate) fn is_copy() -> bool {
-    EPOCH.load(Ordering::Relaxed) != 0
+    GATE.epoch.load(Ordering::Relaxed) != 0
 }
 
 impl Origin {
@@ -212,7 +228,7 @@ impl Origin {
         /// Epoch and process id, as they were last asked for: each call of an actor and each task has an origin, and to ask
         /// the kernel takes longer than the rest of it.
         static LAST: AtomicU64 = AtomicU64::new(0);
-        let epoch = EPOCH.load(Ordering::Relaxed);
+        let epoch = GATE.epoch.load(Ordering::Relaxed);
         let last = LAST.load(Ordering::Relaxed);
         if last != 0 && last >> 32 == u64::from(epoch) {
             return Self { epoch, pid: last as u32 };
@@ -225,7 +241,7 @@ impl Origin {
     /// Whether this is the process. Costs one load; copies made by somebody else's fork are not told apart.
     #[must_use]
     pub fn is_here(self) -> bool {
-        self.epoch == EPOCH.load(Ordering::Relaxed)
+        self.epoch == GATE.epoch.load(Ordering::Relaxed)
     }
 
     /// Refuses the use of `what` in a copy of the process that made it.
@@ -264,10 +280,28 @@ impl<T: Default> Default for PerProcess<T> {
     }
 }
 
+/// Says that the exit handlers of this process run: from now on, nobody forks. Relaxed: who forks looks at it when the gate is
+/// closed, and a look that comes too early costs nothing but a copy that is ended with the others.
+#[inline]
+pub(crate) fn begin_end() {
+    GATE.ending.store(own_pid(), Ordering::Relaxed);
+}
+
+/// Whether they run.
+pub(crate) fn is_ending() -> bool {
+    GATE.ending.load(Ordering::Relaxed) == own_pid()
+}
+
+/// std's [`id`](std::process::id), without a look at a page of code that a copy may not have touched yet.
+pub(crate) fn own_pid() -> u32 {
+    nix::unistd::getpid().as_raw().unsigned_abs()
+}
+
 /// The gate, closed: nobody is inside, standard output is flushed and ours.
 pub(crate) struct Closed {
     state: MutexGuard<'static, State>,
-    stdio: HeldStdio,
+    /// Nothing if no other thread could hold it.
+    stdio: Option<HeldStdio>,
     is_alone: bool,
 }
 
@@ -278,6 +312,14 @@ pub(crate) struct Closed {
 /// [`Error::Quiesce`] if somebody stays inside; [`Error::OtherThreads`] if there are threads that are not ours, unless
 /// they are allowed.
 pub(crate) fn close(allow_threads: bool) -> Result<Closed> {
+    if process::is_single_threaded() {
+        let state = lock();
+        if state.inside.is_empty() {
+            flush_stdout();
+            process::flush_c_streams();
+            return Ok(Closed { state, stdio: None, is_alone: true });
+        }
+    }
     let begin = Instant::now();
     let (mut nudged, mut slice) = (false, SLICE);
     loop {
@@ -286,10 +328,10 @@ pub(crate) fn close(allow_threads: bool) -> Result<Closed> {
             Ok(mut state) => match threads::others(&mut state) {
                 Ok(Others::None) => {
                     // What C code has buffered; with strangers about, one of them may hold a stream for ever.
-                    flush_c_streams();
-                    return Ok(Closed { state, stdio, is_alone: true });
+                    process::flush_c_streams();
+                    return Ok(Closed { state, stdio: Some(stdio), is_alone: true });
                 }
-                _ if allow_threads => return Ok(Closed { state, stdio, is_alone: false }),
+                _ if allow_threads => return Ok(Closed { state, stdio: Some(stdio), is_alone: false }),
                 Ok(others) => others.into_error(),
                 Err(error) => return Err(error),
             },
@@ -340,24 +382,24 @@ impl Closed {
         self.is_alone
     }
 
-    /// In the copy: this process begins. What was the parent's alone is dead, and nobody is inside but the caller.
+    /// In the copy: this process begins. What was the parent's alone is dead, and nobody is inside; nor need be, since there is
+    /// no other thread.
     ///
-    /// Each page that is written here is copied: nothing is allocated, and the passage is not counted, since there is no
-    /// other thread.
+    /// Each page that is written here is copied: nothing is allocated.
     #[inline]
-    pub(crate) fn become_copy(self, grave: &Grave, keeps_captured: bool) -> Passage {
+    pub(crate) fn become_copy(self, grave: &Grave, keeps_captured: bool) {
         let Self { mut state, stdio, is_alone: _ } = self;
-        EPOCH.fetch_add(1, Ordering::Relaxed);
+        GATE.epoch.fetch_add(1, Ordering::Relaxed);
         state.inside.clear();
         state.threads.clear();
         state.forks = 0;
         state.registry.bury(grave, keeps_captured);
         let hooks = std::mem::take(&mut state.hooks);
         drop((state, stdio));
-        let passage = Passage::on_this_thread("the beginning of a copy");
-        hooks.iter().for_each(|hook| (hook.forget)());
-        lock().hooks = hooks;
-        passage
+        if !hooks.is_empty() {
+            hooks.iter().for_each(|hook| (hook.forget)());
+            lock().hooks = hooks;
+        }
     }
 }
 

@@ -155,9 +155,9 @@ where
 pub fn start_encoded(call: Encoded, plan: &Plan) -> Result<Started> {
     match plan.method.unwrap_or_else(method::default) {
         StartMethod::Fork => {
-            let Encoded { entry, args, luggage } = call;
+            let Encoded { entry, args, mut luggage } = call;
             let run = descriptor::at_offset::<ProcessKind>(entry)?.run();
-            start_copy(plan, false, || run(Vec::leak(args), luggage))
+            start_copy(plan, false, || run(Vec::leak(args), &mut luggage))
         }
         method => start_program(call, plan, method),
     }

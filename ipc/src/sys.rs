@@ -1,4 +1,4 @@
-//! Every system call that the safe crates do not offer, one small safe function each.
+//! Every system call that the safe crates do not offer, one small safe function each; and a static that needs `unsafe` too.
 //!
 //! `unsafe` lives here, each block with its proof. Nothing in this module knows what procession is.
 #![allow(unsafe_code)]
@@ -6,6 +6,7 @@
 pub mod fd;
 pub mod futex;
 pub mod image;
+pub mod latest;
 pub mod memory;
 pub mod process;
 pub mod rights;

@@ -4,6 +4,7 @@
 //! user asked for one. The place is known to the panic hook alone, so [`install_hook`] wraps the program's hook and
 //! keeps a note for this thread, which [`catch`] takes.
 
+use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo};
@@ -51,7 +52,7 @@ fn report_of(info: &PanicHookInfo<'_>) -> PanicReport {
     }
 }
 
-fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
+fn message_of(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {
@@ -68,15 +69,15 @@ fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
 /// # Errors
 ///
 /// The report of the panic.
+#[inline]
 pub fn catch<T>(body: impl FnOnce() -> T) -> Result<T, PanicReport> {
-    std::panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
-        let noted = NOTE.with(|note| note.borrow_mut().take());
-        noted.unwrap_or_else(|| PanicReport {
-            message: message_of(&*payload),
-            location: None,
-            backtrace: None,
-        })
-    })
+    std::panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| take_report(&*payload))
+}
+
+#[cold]
+fn take_report(payload: &(dyn Any + Send)) -> PanicReport {
+    let noted = NOTE.with(|note| note.borrow_mut().take());
+    noted.unwrap_or_else(|| PanicReport { message: message_of(payload), location: None, backtrace: None })
 }
 
 #[cfg(test)]

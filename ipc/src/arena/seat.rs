@@ -49,10 +49,12 @@ pub(crate) fn seat(pid: i32, places: &[Place]) -> Result<u32> {
 /// # Errors
 ///
 /// As for each process that begins to use it. The slot is given up with this process.
+#[inline]
 pub(crate) fn take(seat: u32) -> Result<()> {
-    if seat == 0 {
-        return Ok(());
-    }
+    if seat == 0 { Ok(()) } else { take_there(seat) }
+}
+
+fn take_there(seat: u32) -> Result<()> {
     let seat = ProcessId::from_bits(seat).ok_or(Error::Malformed { what: "number of a slot" })?;
     arena()?.join(Some(seat)).map(drop)
 }

@@ -138,7 +138,8 @@ fn has_passed(key: usize) -> bool {
 #[inline(never)]
 fn is_among_passed(key: usize) -> bool {
     let is_noted = |passed: &RefCell<BTreeSet<usize>>| passed.borrow().contains(&key);
-    let passed = FIRST_PASSED.get().contains(&key) || PASSED.try_with(is_noted).unwrap_or(false);
+    let first = FIRST_PASSED.get();
+    let passed = first.contains(&key) || !first.contains(&0) && PASSED.try_with(is_noted).unwrap_or(false);
     if passed {
         LAST.set(key);
     }

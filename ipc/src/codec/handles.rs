@@ -14,6 +14,7 @@
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::de::{self, Deserializer};
@@ -30,8 +31,9 @@ pub const MAX_HANDLES: usize = 253;
 const NO_SCOPE: &str = "a descriptor can only travel in what this library sends";
 
 thread_local! {
-    /// The innermost scope; each of those around it is with the guard of the one within.
-    static SCOPE: RefCell<Option<Scope>> = const { RefCell::new(None) };
+    /// The innermost scope; each of those around it is with the guard of the one within. At the end of a thread there is none,
+    /// so nothing has to be dropped then.
+    static SCOPE: RefCell<ManuallyDrop<Option<Scope>>> = const { RefCell::new(ManuallyDrop::new(None)) };
 }
 
 /// What happens to a descriptor that is met.
@@ -211,12 +213,11 @@ pub fn end_check<E: de::Error>() -> Option<E> {
         }
         _ => None,
     })
-    .flatten()
 }
 
 /// Whether what is encoded or decoded now goes nowhere: what acts then does not act.
 pub(crate) fn is_checking() -> bool {
-    innermost(|scope| matches!(scope, Some(Scope::Check { .. }))).unwrap_or(false)
+    innermost(|scope| matches!(scope, Some(Scope::Check { .. })))
 }
 
 /// Runs `body` in a scope where descriptors end a check, and says whether one was met.
@@ -274,7 +275,7 @@ impl Way {
 fn collect(fd: BorrowedFd<'_>) -> Result<Way, String> {
     let has_scope = innermost(|scope| !matches!(scope, Some(Scope::Give { .. }) | None));
     let is_lent = match (has_scope, travel::way()) {
-        (Some(true), _) => return put_beside(fd).map(Way::Beside),
+        (true, _) => return put_beside(fd).map(Way::Beside),
         (_, travel::Way::Unknown) => return Err(NO_SCOPE.to_owned()),
         (_, way) => way == travel::Way::Often,
     };
@@ -303,7 +304,6 @@ fn put_beside(fd: BorrowedFd<'_>) -> Result<u32, String> {
         }
         Some(Scope::Give { .. }) | None => Err(NO_SCOPE.to_owned()),
     })
-    .unwrap_or_else(|| Err(NO_SCOPE.to_owned()))
 }
 
 /// Takes the descriptor with this index out of the scope.
@@ -327,12 +327,11 @@ fn give(index: u32) -> Result<OwnedFd, String> {
         }
         Some(Scope::Collect { .. }) | None => Err(NO_SCOPE.to_owned()),
     })
-    .unwrap_or_else(|| Err(NO_SCOPE.to_owned()))
 }
 
-/// Runs `action` on the innermost scope; `None` at the end of the thread, when its locals are gone.
-fn innermost<R>(action: impl FnOnce(Option<&mut Scope>) -> R) -> Option<R> {
-    SCOPE.try_with(|scope| action(scope.borrow_mut().as_mut())).ok()
+/// Runs `action` on the innermost scope.
+fn innermost<R>(action: impl FnOnce(Option<&mut Scope>) -> R) -> R {
+    SCOPE.with_borrow_mut(|scope| action(scope.as_mut()))
 }
 
 /// An open scope, which ends with this.
@@ -362,5 +361,5 @@ impl Drop for Open {
 
 /// Makes another scope the innermost one, and returns the one that was.
 fn enter(scope: Option<Scope>) -> Option<Scope> {
-    SCOPE.try_with(|innermost| innermost.replace(scope)).ok().flatten()
+    ManuallyDrop::into_inner(SCOPE.replace(ManuallyDrop::new(scope)))
 }

@@ -110,6 +110,7 @@ pub struct PrivateFd {
 }
 
 impl PrivateFd {
+    #[inline]
     fn new(fd: OwnedFd, class: Class) -> Self {
         lock().registry.of(class).set(fd.as_raw_fd(), true);
         Self { fd: Some(fd), class }

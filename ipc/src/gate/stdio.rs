@@ -3,7 +3,18 @@
 //! What is buffered when a process is copied would be printed by both, so it is flushed; and the locks are held by the
 //! thread that the copy has, or the copy could never print.
 
-use std::io::{StderrLock, StdoutLock, Write};
+use std::io::{StderrLock, Stdout, StdoutLock, Write};
+use std::sync::LazyLock;
+
+/// What [`stdout`](std::io::stdout) gives, kept: in a copy, each function that it does without is code that need not be mapped.
+static STDOUT: LazyLock<Stdout> = LazyLock::new(std::io::stdout);
+
+/// Writes out what is buffered for standard output.
+#[inline]
+pub(crate) fn flush_stdout() {
+    // Where it leads to nothing (closed, full), nobody can be told.
+    let _ = (&*STDOUT).flush();
+}
 
 /// The locks of both streams, with nothing in their buffers.
 pub(super) struct HeldStdio {
@@ -14,9 +25,8 @@ pub(super) struct HeldStdio {
 impl HeldStdio {
     /// Waits for threads that are printing.
     pub(super) fn flushed() -> Self {
-        let mut stdout = std::io::stdout().lock();
-        // Where it leads to nothing (closed, full), the copy cannot print it either.
-        let _ = stdout.flush();
-        Self { _stdout: stdout, _stderr: std::io::stderr().lock() }
+        let held = Self { _stdout: STDOUT.lock(), _stderr: std::io::stderr().lock() };
+        flush_stdout();
+        held
     }
 }

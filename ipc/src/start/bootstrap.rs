@@ -71,11 +71,12 @@ pub(super) fn run_child(socket: OwnedFd) -> ! {
         calling();
         seat::take(message.seat)?;
         let kept: Kept = codec::decode(message.kept)?;
-        Ok(run(message.args, Luggage { handles, kept }))
+        Ok(run(message.args, &mut Luggage { handles, kept }))
     })
 }
 
 /// Runs what the parent prepared, which this process is a copy of, and ends the process.
+#[inline]
 pub(super) fn run_copy(socket: OwnedFd, bequest: Bequest, call: impl FnOnce() -> Outcome) -> ! {
     live(socket, |_| {
         step::inherit(bequest)?;
@@ -89,6 +90,7 @@ fn calling() {
 }
 
 /// Begins, calls, answers and leaves.
+#[inline]
 fn live(socket: OwnedFd, begin_and_call: impl FnOnce(&PrivateFd) -> Result<Outcome>) -> ! {
     let socket = PrivateFd::from(socket);
     let outcome = match begin_and_call(&socket) {
@@ -97,28 +99,24 @@ fn live(socket: OwnedFd, begin_and_call: impl FnOnce(&PrivateFd) -> Result<Outco
         Err(Error::Disconnected) => leave(0),
         Err(error) => not_called(&error),
     };
-    let code = answer(outcome, &socket);
+    let code = if outcome.is_success() { 0 } else { FAILED };
+    complain(&outcome);
+    let code = match outcome.send(&socket) {
+        // If the parent is gone, nobody misses the answer.
+        Ok(()) | Err(Error::Disconnected) => code,
+        Err(error) => tell_failure(&error, &socket),
+    };
     info!(target: TARGET, "process exiting with exitcode {code}");
     leave(code)
 }
 
-/// Tells the parent what came of it; the exit code.
-#[inline]
-fn answer(outcome: Outcome, socket: &PrivateFd) -> i32 {
-    let code = if outcome.is_success() { 0 } else { FAILED };
-    complain(&outcome);
-    match outcome.send(socket) {
-        Ok(()) => code,
-        // If the parent is gone, nobody misses the answer.
-        Err(Error::Disconnected) => code,
-        // Too many descriptors, none left for a memory file, more than a file may hold: that much can be told.
-        Err(error) => {
-            let failure = Outcome::Failed(Failure::BadResult(crate::error::chain(&error)));
-            complain(&failure);
-            let _ = failure.send(socket);
-            FAILED
-        }
-    }
+/// Too many descriptors, none left for a memory file, more than a file may hold: that much can be told.
+#[cold]
+fn tell_failure(error: &Error, socket: &PrivateFd) -> i32 {
+    let failure = Outcome::Failed(Failure::BadResult(crate::error::chain(error)));
+    complain(&failure);
+    let _ = failure.send(socket);
+    FAILED
 }
 
 /// The parent may be gone, or never ask for the result.
@@ -167,7 +165,7 @@ pub(super) fn leave(code: i32) -> ! {
     if gate::is_copy() {
         // The standard library has all threads wait but the first that ends the process. In a copy, that one may be left
         // behind: the parent's, whose end had just begun.
-        let _ = std::io::stdout().flush();
+        gate::flush_stdout();
         exit(code);
     }
     std::process::exit(code)

@@ -20,8 +20,8 @@ pub(crate) trait Kind: 'static {
     type Run: Copy;
 }
 
-/// How to call the main function of a process: its arguments, and what is in them.
-pub(crate) type ProcessEntry = fn(&'static [u8], Luggage) -> Outcome;
+/// How to call the main function of a process: its arguments, and what is in them, to be taken out.
+pub(crate) type ProcessEntry = fn(&'static [u8], &mut Luggage) -> Outcome;
 
 /// The main function of a process.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use crate::start::outcome;
 
-    fn nothing(_: &'static [u8], _: Luggage) -> Outcome {
+    fn nothing(_: &'static [u8], _: &mut Luggage) -> Outcome {
         outcome::of_call(|| ())
     }
 

@@ -78,6 +78,11 @@ pub(super) fn forget() {
     drop(lock().take());
 }
 
+/// Whether there is a server. The gate is closed.
+pub(super) fn is_there() -> bool {
+    lock().is_some()
+}
+
 /// Takes the child that waits, or has the server make one, and has it entered into the table of children. The caller is
 /// inside the gate.
 pub(super) fn process(enter: &mut Enter<'_>) -> Result<super::Made> {

@@ -4,10 +4,11 @@
 
 use super::step::{Part, Step};
 use super::{Plan, method};
+use crate::sys::latest::Latest;
 use crate::{Result, codec};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 /// Name and place of a process in its family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,40 +38,27 @@ struct Told {
     default_method: method::Decision,
 }
 
-/// What a process knows of itself, and what it was told later: a copy made by fork begins with what its parent knew.
-struct Link {
+/// What a process that was started knows of itself.
+struct Place {
     identity: Identity,
-    origin: Option<Origin>,
-    next: OnceLock<Box<Self>>,
+    origin: Origin,
 }
 
-static OWN: OnceLock<Link> = OnceLock::new();
-
-impl Link {
-    fn new(identity: Identity, origin: Option<Origin>) -> Self {
-        Self { identity, origin, next: OnceLock::new() }
-    }
-
-    /// What the root knows of itself.
-    fn root() -> Self {
-        Self::new(Identity { name: "MainProcess".to_owned(), path: Vec::new(), daemon: false }, None)
-    }
-
-    fn last(&self) -> &Self {
-        self.next.get().map_or(self, |next| next.last())
-    }
-}
+/// Nothing in the root. A copy made by fork begins with what its parent knew.
+static OWN: Latest<Place> = Latest::none();
 
 /// The identity of this process; that of the root is `MainProcess`.
 #[must_use]
 pub fn identity() -> &'static Identity {
-    &OWN.get_or_init(Link::root).last().identity
+    static ROOT: LazyLock<Identity> =
+        LazyLock::new(|| Identity { name: "MainProcess".to_owned(), path: Vec::new(), daemon: false });
+    OWN.get().map_or_else(|| &*ROOT, |place| &place.identity)
 }
 
 /// The process that started this one; `None` in the root.
 #[must_use]
 pub fn origin() -> Option<&'static Origin> {
-    OWN.get_or_init(Link::root).last().origin.as_ref()
+    OWN.get().map(|place| &place.origin)
 }
 
 /// Tells the child who it is.
@@ -90,31 +78,28 @@ fn prepare(plan: &Plan) -> Result<Part> {
 
 fn adopt(bytes: &[u8], _handles: Vec<OwnedFd>) -> Result<()> {
     let told: Told = codec::decode(bytes)?;
-    let link = Box::new(Link::new(told.identity, Some(told.origin)));
-    inherit(Bequest { link, default_method: told.default_method });
+    inherit(Bequest::of(told));
     Ok(())
-}
-
-/// Takes another identity: a copy has that of its parent, and a child of the fork server may have one of that. The only
-/// thread of the process is here, so there is no other `set`.
-#[inline]
-fn assume(link: Box<Link>) {
-    let _ = OWN.get_or_init(Link::root).last().next.set(link);
 }
 
 /// What a copy is told.
 pub(super) struct Bequest {
-    link: Box<Link>,
+    place: Box<Place>,
     default_method: method::Decision,
 }
 
+impl Bequest {
+    fn of(Told { identity, origin, default_method }: Told) -> Self {
+        Self { place: Box::new(Place { identity, origin }), default_method }
+    }
+}
+
 pub(super) fn bequeath(plan: &Plan) -> Bequest {
-    let Told { identity, origin, default_method } = told(plan);
-    Bequest { link: Box::new(Link::new(identity, Some(origin))), default_method }
+    Bequest::of(told(plan))
 }
 
 #[inline]
 pub(super) fn inherit(bequest: Bequest) {
-    assume(bequest.link);
+    OWN.set(Box::leak(bequest.place));
     method::inherit(bequest.default_method);
 }

@@ -9,6 +9,8 @@ use crate::unwind::{PanicReport, catch};
 use crate::{Error, Result};
 use nix::sys::socket::{Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
+use std::any::TypeId;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -44,10 +46,14 @@ pub(crate) enum Outcome {
 }
 
 /// Calls `body`, which runs the user's function, and encodes what it gives.
+#[inline]
 pub(crate) fn of_call<R: Wire>(body: impl FnOnce() -> R) -> Outcome {
     // Serialize, Deserialize and Drop of the result are the user's code too.
     let called = catch(|| {
         let value = body();
+        if TypeId::of::<R>() == TypeId::of::<()>() {
+            return Ok(Outcome::nothing());
+        }
         let ((bytes, handles), kept) = travel::often(|| codec::encode_checked_with_handles::<R, R>(&value))?;
         Ok::<_, CodecError>(Outcome::Value { bytes, handles, kept, error: error_text(&value) })
     });
@@ -59,11 +65,18 @@ pub(crate) fn of_call<R: Wire>(body: impl FnOnce() -> R) -> Outcome {
 }
 
 impl Outcome {
+    /// The result of a function without one. There is nothing to encode, which spares a copy by fork all the code that would.
+    fn nothing() -> Self {
+        Self::Value { bytes: Vec::new(), handles: Vec::new(), kept: Kept::default(), error: None }
+    }
+
+    #[inline]
     pub(super) fn is_success(&self) -> bool {
         matches!(self, Self::Value { error: None, .. })
     }
 
     /// What went wrong, unless it has been printed: a panic prints itself.
+    #[inline]
     pub(super) fn complaint(&self) -> Option<String> {
         match self {
             Self::Value { error, .. } => error.as_ref().map(|error| format!("returned an error: {error}")),
@@ -72,21 +85,29 @@ impl Outcome {
         }
     }
 
-    /// Sends it to the parent.
+    /// Sends it to the parent, before this process leaves. So what holds nothing but memory is not dropped: in a copy by fork, the
+    /// code for that would have to be mapped.
     ///
     /// The handles of shared objects in it go ahead of it, since whoever gives a result up knows nothing of its bytes, but can take
     /// those up.
     #[inline]
     pub(super) fn send(self, socket: &PrivateFd) -> Result<()> {
         let (parcel, kept) = self.into_parcel();
+        let (parcel, kept) = (ManuallyDrop::new(parcel), ManuallyDrop::new(kept));
         if !kept.is_empty() {
-            let (bytes, pins) = travel::once(|| codec::encode(&kept))?;
-            Parcel { kind: Kind::Luggage, bytes, handles: Vec::new() }.send(socket)?;
-            pins.leave();
+            send_ahead(&kept, socket)?;
         }
-        parcel.send(socket)
+        let sent = parcel.send(socket);
+        if !parcel.handles.is_empty() {
+            drop(ManuallyDrop::into_inner(parcel));
+        }
+        if !kept.is_empty() {
+            drop(ManuallyDrop::into_inner(kept));
+        }
+        sent
     }
 
+    #[inline]
     fn into_parcel(self) -> (Parcel, Kept) {
         match self {
             Self::Value { bytes, handles, kept, .. } => (Parcel { kind: Kind::Value, bytes, handles }, kept),
@@ -97,6 +118,13 @@ impl Outcome {
             }
         }
     }
+}
+
+fn send_ahead(kept: &Kept, socket: &PrivateFd) -> Result<()> {
+    let (bytes, pins) = travel::once(|| codec::encode(kept))?;
+    Parcel { kind: Kind::Luggage, bytes, handles: Vec::new() }.send(socket)?;
+    pins.leave();
+    Ok(())
 }
 
 /// The parent's end of a start socket: where the result of one child arrives. Copies share it.

@@ -29,6 +29,9 @@ pub(super) const HEADER: usize = 32;
 const INLINE_LIMIT: usize = 4096 - HEADER;
 
 /// For error texts.
+const SENDING: &str = "send over a start socket";
+
+/// For error texts.
 const RECEIVING: &str = "receive over a start socket";
 
 /// What a parcel is.
@@ -128,29 +131,45 @@ impl Parcel {
     }
 
     /// Sends without ever waiting for the receiver to read.
+    #[inline]
     pub(super) fn send(&self, socket: &impl AsFd) -> Result<()> {
-        let doing = "send over a start socket";
+        if self.bytes.len() <= INLINE_LIMIT && self.handles.is_empty() {
+            return self.send_packet(socket.as_fd(), Some(&self.bytes), &[]);
+        }
+        self.send_with_descriptors(socket.as_fd())
+    }
+
+    fn send_with_descriptors(&self, socket: BorrowedFd<'_>) -> Result<()> {
         let in_memory = self.bytes.len() > INLINE_LIMIT;
-        let memory = if in_memory {
-            Some(sealed_memory(&[&self.bytes]).map_err(|e| Error::os(doing, e))?)
-        } else {
-            None
-        };
-        let inline: &[u8] = if in_memory { &[] } else { &self.bytes };
-        let header = Header { kind: self.kind, in_memory, length: self.bytes.len() as u64 }.encode();
-        let parts = [IoSlice::new(&header), IoSlice::new(inline)];
+        let memory = in_memory.then(|| sealed_memory(&[&self.bytes])).transpose();
+        let memory = memory.map_err(|e| Error::os(SENDING, e))?;
         let handles: Vec<BorrowedFd<'_>> = memory.iter().chain(&self.handles).map(AsFd::as_fd).collect();
         if handles.len() > MAX_DESCRIPTORS {
             let error =
                 crate::codec::CodecError::TooManyHandles { count: handles.len(), limit: MAX_DESCRIPTORS };
             return Err(error.into());
         }
-        match socket::send(socket.as_fd(), &parts, &handles, MsgFlags::empty()) {
+        let inline = (!in_memory).then_some(&*self.bytes);
+        self.send_packet(socket, inline, &handles)
+    }
+
+    /// One packet, which holds the bytes unless they are in the first of the descriptors.
+    #[inline]
+    fn send_packet(
+        &self,
+        socket: BorrowedFd<'_>,
+        inline: Option<&[u8]>,
+        handles: &[BorrowedFd<'_>],
+    ) -> Result<()> {
+        let length = self.bytes.len() as u64;
+        let header = Header { kind: self.kind, in_memory: inline.is_none(), length }.encode();
+        let parts = [IoSlice::new(&header), IoSlice::new(inline.unwrap_or_default())];
+        match socket::send(socket, &parts, handles, MsgFlags::empty()) {
             Ok(_) => Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                 Err(Error::Disconnected)
             }
-            Err(error) => Err(Error::os(doing, error)),
+            Err(error) => Err(Error::os(SENDING, error)),
         }
     }
 

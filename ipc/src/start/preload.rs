@@ -108,7 +108,7 @@ fn threads_left(socket: BorrowedFd<'_>) -> Option<usize> {
 }
 
 fn call(preload: Preload) -> Result<()> {
-    let outcome = at_offset::<ProcessKind>(preload.entry)?.run()(&[], Luggage::default());
+    let outcome = at_offset::<ProcessKind>(preload.entry)?.run()(&[], &mut Luggage::default());
     // What is buffered here would be printed once more by each child.
     let _ = std::io::stdout().flush();
     let reason = match outcome {

@@ -84,7 +84,7 @@ impl<P: Serialize + Deserialize<'static>> Script<P> {
 }
 
 /// The trampoline.
-fn run<W, F, A, M>(bytes: &'static [u8], luggage: Luggage) -> Outcome
+fn run<W, F, A, M>(bytes: &'static [u8], luggage: &mut Luggage) -> Outcome
 where
     W: Role<F::Output>,
     F: Target<A, M>,
@@ -92,11 +92,11 @@ where
     type Message<P> = (P, &'static Bytes, Vec<HandleFd>);
     // Making the value, and all that is done with it, is the user's code too.
     let played = catch(|| {
-        let Luggage { handles, kept } = luggage;
+        let Luggage { handles, kept } = std::mem::take(luggage);
         let (props, args, handles) = codec::decode_with_handles::<Message<W::Props>>(bytes, handles)
             .map_err(|error| Failure::NotCalled(Error::from(error).to_string()))?;
         let handles = handles.into_iter().map(OwnedFd::from).collect();
-        W::play(props, || call_encoded::<F, A, M>(args, Luggage { handles, kept }))
+        W::play(props, || call_encoded::<F, A, M>(args, &mut Luggage { handles, kept }))
     });
     match played {
         Ok(Ok(())) => of_call(|| ()),

@@ -133,6 +133,16 @@ pub trait Target<A, M>: Copy + 'static {
     fn append(args: &A, out: &mut Vec<u8>) -> Result<(), CodecError>;
 }
 
+fn encode_args<A: Serialize, O: Deserialize<'static>>(args: &A) -> Result<(Vec<u8>, Luggage), CodecError> {
+    if !travel::may_carry::<O>() {
+        let bytes = codec::encode(args)?;
+        codec::check_encoded::<A, O>(&bytes)?;
+        return Ok((bytes, Luggage::default()));
+    }
+    let ((bytes, handles), kept) = travel::often(|| codec::encode_checked_with_handles::<A, O>(args))?;
+    Ok((bytes, Luggage { handles, kept }))
+}
+
 macro_rules! target {
     ($($arg:ident $marker:ident $slot:ident),*) => {
         #[allow(non_snake_case)]
@@ -151,9 +161,7 @@ macro_rules! target {
             }
 
             fn encode(args: &($($arg,)*)) -> Result<(Vec<u8>, Luggage), CodecError> {
-                let encode = || codec::encode_checked_with_handles::<_, Self::Owned>(args);
-                let ((bytes, handles), kept) = travel::often(encode)?;
-                Ok((bytes, Luggage { handles, kept }))
+                encode_args::<_, Self::Owned>(args)
             }
 
             fn append(args: &($($arg,)*), out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -222,7 +230,7 @@ where
 }
 
 /// The trampoline: decodes the arguments, calls the function, encodes its result.
-fn run<F, A, M>(args: &'static [u8], luggage: Luggage) -> Outcome
+fn run<F, A, M>(args: &'static [u8], luggage: &mut Luggage) -> Outcome
 where
     F: Target<A, M, Output: Wire>,
 {
@@ -232,15 +240,22 @@ where
     }
 }
 
-fn decode_args<F, A, M>(args: &'static [u8], luggage: Luggage) -> Result<F::Owned, Failure>
+#[inline]
+fn decode_args<F, A, M>(args: &'static [u8], luggage: &mut Luggage) -> Result<F::Owned, Failure>
 where
     F: Target<A, M>,
 {
-    let Luggage { handles, kept } = luggage;
     // Deserialize is the user's code too.
-    let decoded = catch(|| codec::decode_with_handles::<F::Owned>(args, handles));
-    // What is in the arguments has references of its own by now.
-    drop(kept);
+    let decoded = catch(|| {
+        if !travel::may_carry::<F::Owned>() {
+            return codec::decode::<F::Owned>(args);
+        }
+        let Luggage { handles, kept } = std::mem::take(luggage);
+        let decoded = codec::decode_with_handles::<F::Owned>(args, handles);
+        // What is in the arguments has references of its own by now.
+        drop(kept);
+        decoded
+    });
     match decoded {
         Ok(owned) => owned.map_err(|error| Failure::BadArguments(error.to_string())),
         Err(report) => Err(Failure::Panicked(report)),
@@ -248,7 +263,7 @@ where
 }
 
 /// Calls `F` with arguments that [`Target::encode`] encoded. A panic of the function passes through.
-pub(super) fn call_encoded<F, A, M>(args: &'static [u8], luggage: Luggage) -> Result<F::Output, Failure>
+pub(super) fn call_encoded<F, A, M>(args: &'static [u8], luggage: &mut Luggage) -> Result<F::Output, Failure>
 where
     F: Target<A, M>,
 {

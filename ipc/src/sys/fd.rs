@@ -236,15 +236,12 @@ impl Epolls {
     ///
     /// /proc is not mounted, or no descriptor left.
     pub fn find(stranger: BorrowedFd<'_>) -> io::Result<Self> {
-        let mut numbers = Vec::new();
-        for_each_descriptor(|number| {
-            if is_epoll(number, stranger) {
-                numbers.push(number);
-            }
-        })?;
-        let empty =
-            if numbers.is_empty() { None } else { Some(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?) };
-        Ok(Self { numbers, empty })
+        let mut numbers = descriptors()?;
+        numbers.retain(|&number| is_epoll(number, stranger));
+        if numbers.is_empty() {
+            return Ok(Self::default());
+        }
+        Ok(Self { numbers, empty: Some(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?) })
     }
 
     /// In the copy: replaces them.
@@ -256,30 +253,39 @@ impl Epolls {
     }
 }
 
-/// How many numbers are looked at first: few programs use higher ones.
-const LOW_NUMBERS: usize = 256;
+/// How many numbers are looked at together, and how often: few programs use higher ones.
+const AT_ONCE: usize = 64;
+const LOOKS: usize = 4;
 
-/// Calls `see` with the number of each open descriptor.
+/// The numbers of all open descriptors.
 ///
-/// One poll(2) tells which low ones are open, and the size of the folder in /proc how many there are (since Linux 6.2; before,
-/// it is 0). To list the folder takes three times as long; it is for who has higher numbers, or such as poll(2) does not know
-/// (O_PATH).
-fn for_each_descriptor(mut see: impl FnMut(RawFd)) -> io::Result<()> {
+/// poll(2) tells which low ones are open, and the size of the folder in /proc how many there are (since Linux 6.2; before,
+/// it is 0). To list the folder takes several times as long; it is for who has higher numbers, or such as poll(2) does not
+/// know (O_PATH).
+fn descriptors() -> io::Result<Vec<RawFd>> {
     const FOLDER: &str = "/proc/self/fd";
     let count = std::fs::metadata(FOLDER)?.len();
-    let mut low: [_; LOW_NUMBERS] =
-        std::array::from_fn(|number| libc::pollfd { fd: number as RawFd, events: 0, revents: 0 });
-    // SAFETY: the pointer and the length are those of a live array; a closed number is no error of the whole.
-    let polled = unsafe { libc::poll(low.as_mut_ptr(), low.len() as libc::nfds_t, 0) };
-    let is_open = |entry: &&libc::pollfd| entry.revents & libc::POLLNVAL == 0;
-    // poll(2) refuses more numbers than RLIMIT_NOFILE.
-    if polled != -1 && low.iter().filter(is_open).count() as u64 == count {
-        low.iter().filter(is_open).for_each(|entry| see(entry.fd));
-        return Ok(());
+    let mut open = Vec::with_capacity(AT_ONCE);
+    for look in 0..LOOKS {
+        push_open(look * AT_ONCE, &mut open);
+        if open.len() as u64 == count {
+            return Ok(open);
+        }
     }
     let listed = std::fs::read_dir(FOLDER)?.flatten();
-    listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).for_each(see);
-    Ok(())
+    Ok(listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// Appends the open ones of the numbers from `first` on; none if it does not work.
+fn push_open(first: usize, open: &mut Vec<RawFd>) {
+    let mut entries: [_; AT_ONCE] =
+        std::array::from_fn(|at| libc::pollfd { fd: (first + at) as RawFd, events: 0, revents: 0 });
+    // SAFETY: the pointer and the length are those of a live array; a closed number is no error of the whole.
+    let polled = unsafe { libc::poll(entries.as_mut_ptr(), AT_ONCE as libc::nfds_t, 0) };
+    // It refuses more numbers than RLIMIT_NOFILE.
+    if polled != -1 {
+        open.extend(entries.iter().filter(|entry| entry.revents & libc::POLLNVAL == 0).map(|entry| entry.fd));
+    }
 }
 
 /// Whether a number is that of an epoll instance: only there it is the *entry* for `stranger` that is missing.
@@ -299,12 +305,11 @@ mod tests {
     #[test]
     fn open_descriptors_are_found_whatever_their_numbers() {
         let file = File::open("/").unwrap();
-        for lowest in [0, LOW_NUMBERS as RawFd + 100] {
+        for lowest in [0, AT_ONCE, AT_ONCE * LOOKS + 100].map(|number| number as RawFd) {
             let number = fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(lowest)).unwrap();
             // SAFETY: it was made just now.
             let _open = unsafe { OwnedFd::from_raw_fd(number) };
-            let mut found = Vec::new();
-            for_each_descriptor(|number| found.push(number)).unwrap();
+            let found = descriptors().unwrap();
             assert!(number >= lowest && found.contains(&number) && found.contains(&0), "{number}: {found:?}");
         }
     }

@@ -259,6 +259,15 @@ pub fn thread_count() -> Option<usize> {
     std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }
 
+/// Whether this process certainly has one thread; where the kernel does not say, and for a moment after a thread has ended, it
+/// is not certain.
+#[must_use]
+pub fn is_single_threaded() -> bool {
+    // SAFETY: takes an integer. CLONE_THREAD has no effect in a process with one thread, and is an error in any other
+    // (unshare(2)).
+    unsafe { libc::unshare(libc::CLONE_THREAD) == 0 }
+}
+
 /// What [`clone_sibling`] returned into.
 #[derive(Debug)]
 pub enum Cloned {
@@ -289,6 +298,7 @@ pub enum Forked {
 ///
 /// The copy must take no lock that another thread may have held, and rely on nothing that another thread was changing: so it
 /// must not return to callers that do not know of it.
+#[inline]
 pub unsafe fn fork() -> io::Result<Forked> {
     // SAFETY: what the copy may do is the caller's promise.
     match check(unsafe { libc::fork() })? {
@@ -298,6 +308,7 @@ pub unsafe fn fork() -> io::Result<Forked> {
 }
 
 /// Writes out what C code has buffered for all its output streams.
+#[inline]
 pub fn flush_c_streams() {
     // SAFETY: a null pointer stands for all streams (fflush(3)).
     unsafe { libc::fflush(std::ptr::null_mut()) };
@@ -430,12 +441,14 @@ pub fn online_processors() -> usize {
 }
 
 /// Ends this process at once: no exit handlers, no destructors, no flush.
+#[inline]
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: takes an integer and does not return.
     unsafe { libc::_exit(code) }
 }
 
 /// Ends this process by exit(3): handlers run, C's buffers are flushed.
+#[inline]
 pub fn exit(code: i32) -> ! {
     // SAFETY: takes an integer and does not return. Another thread may do the same at this moment: the C library takes each
     // handler off its list under a lock, and runs it once.

@@ -39,21 +39,46 @@ pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 ///
 /// The kernel's answer to sendmsg(2).
+#[inline]
 pub fn send(
     socket: BorrowedFd<'_>,
     parts: &[IoSlice<'_>],
     descriptors: &[BorrowedFd<'_>],
     flags: MsgFlags,
 ) -> io::Result<usize> {
-    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&raw)];
-    let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
+    let flags = flags | MsgFlags::MSG_NOSIGNAL;
     loop {
-        match sendmsg::<()>(socket.as_raw_fd(), parts, control, flags | MsgFlags::MSG_NOSIGNAL, None) {
+        let sent = match descriptors {
+            [] => send_bytes(socket, parts, flags),
+            _ => send_beside(socket, parts, descriptors, flags),
+        };
+        match sent {
             Err(Errno::EINTR) => {}
             other => return Ok(other?),
         }
     }
+}
+
+/// Not by nix: in a copy of a process, its code would have to be mapped for this alone.
+#[inline]
+fn send_bytes(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], flags: MsgFlags) -> nix::Result<usize> {
+    // SAFETY: all zero is a message of nothing, to nobody.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // An `IoSlice` is an iovec.
+    (message.msg_iov, message.msg_iovlen) = (parts.as_ptr().cast_mut().cast(), parts.len());
+    // SAFETY: the message points to live slices, as many as it says, which are only read.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &message, flags.bits()) };
+    Errno::result(sent).map(isize::unsigned_abs)
+}
+
+fn send_beside(
+    socket: BorrowedFd<'_>,
+    parts: &[IoSlice<'_>],
+    descriptors: &[BorrowedFd<'_>],
+    flags: MsgFlags,
+) -> nix::Result<usize> {
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    sendmsg::<()>(socket.as_raw_fd(), parts, &[ControlMessage::ScmRights(&raw)], flags, None)
 }
 
 /// Receives bytes into `into`, and the descriptors that came beside them (close-on-exec) into `descriptors`.
