@@ -43,6 +43,32 @@ fn closure_has_what_it_captured_whatever_that_is() {
     });
 }
 
+/// Says on a connection when it is dropped, as a thread-local that writes something out.
+struct Tell(Connection);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        let _ = self.0.send(&7_u8);
+    }
+}
+
+thread_local! {
+    static TELL: RefCell<Option<Tell>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn thread_locals_of_the_parent_are_not_dropped_in_a_copy() {
+    isolated(|| {
+        let (here, there) = pipe().unwrap();
+        TELL.set(Some(Tell(there)));
+        let has_it = copy(|| TELL.with_borrow(Option::is_some));
+        assert!(has_it.result().unwrap());
+        assert!(!here.poll().unwrap(), "the copy dropped it");
+        TELL.set(None);
+        assert_eq!(here.recv::<u8>().unwrap(), 7);
+    });
+}
+
 #[test]
 fn copies_are_processes_like_all_others() {
     isolated(|| {

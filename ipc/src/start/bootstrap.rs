@@ -2,13 +2,13 @@
 
 use super::Luggage;
 use super::descriptor::{ProcessKind, at_offset};
+use super::fork;
 use super::outcome::{Failure, Outcome};
 use super::parcel::{Kind, Parcel};
 use super::step::{self, Bequest, STEPS};
 use crate::arena::seat;
 use crate::codec::{self, CodecError};
 use crate::gate::{self, PrivateFd};
-use crate::sys::process::exit;
 use crate::travel::Kept;
 use crate::unwind;
 use crate::{Error, Result};
@@ -166,7 +166,7 @@ pub(super) fn leave(code: i32) -> ! {
         // The standard library has all threads wait but the first that ends the process. In a copy, that one may be left
         // behind: the parent's, whose end had just begun.
         gate::flush_stdout();
-        exit(code);
+        fork::end(code);
     }
     std::process::exit(code)
 }

@@ -31,7 +31,9 @@ use crate::arena::{self, seat};
 use crate::gate::{self, Closed, Passage, PrivateFd};
 use crate::sys::fd::{Epolls, Grave, beyond_standard_streams};
 use crate::sys::image::main_image;
-use crate::sys::process::{self, Forked, at_exit_first, exit_now, flush_c_streams, pidfd_open};
+use crate::sys::process::{
+    self, Forked, at_exit_first, exit_now, flush_c_streams, pidfd_open, run_exit_handlers,
+};
 use crate::sys::socket::packet_pair;
 use crate::{Error, Result, unwind};
 use crate::{call, child};
@@ -42,6 +44,7 @@ use nix::unistd::read;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// What a fork may and should do.
 #[derive(Debug, Clone, Copy)]
@@ -176,7 +179,7 @@ fn begin(closed: Closed, legacy: Legacy, keeps_captured: bool) -> OwnedFd {
     }
     call::forget();
     // Without memory for one entry, the handlers of the parent run at the end as well.
-    let _ = at_exit_first(leave);
+    let _ = at_exit_first(leave, leave_now);
     // As above; the others fail for want of a descriptor, and there are now more than before.
     let epolls = epolls.map_or_else(|| Epolls::find(socket.as_fd()), Ok).unwrap_or_default();
     epolls.replace();
@@ -185,6 +188,31 @@ fn begin(closed: Closed, legacy: Legacy, keeps_captured: bool) -> OwnedFd {
         bootstrap::take_name();
     }
     socket
+}
+
+/// The exit code of a copy that has come to the end of its life; [`OPEN`] before, also while it ends by exit(3).
+static CODE: AtomicI32 = AtomicI32::new(OPEN);
+
+/// No exit code: that is a number of eight bits.
+const OPEN: c_int = -1;
+
+/// Ends a copy.
+///
+/// Not by exit(3), which drops what this thread has in thread-locals: that is its parent's, which drops it as well.
+#[inline]
+pub(super) fn end(code: c_int) -> ! {
+    CODE.store(code, Ordering::Relaxed);
+    run_exit_handlers();
+    leave(code, std::ptr::null_mut());
+    exit_now(code)
+}
+
+/// In the place of [`leave`], where no exit code is known. Relaxed: this thread has stored it, or another one ends the process.
+extern "C" fn leave_now(unused: *mut c_void) {
+    match CODE.load(Ordering::Relaxed) {
+        OPEN => {}
+        code => leave(code, unused),
+    }
 }
 
 /// The last of the copy's own exit handlers, and the first of those that it has: the parent's do not run.

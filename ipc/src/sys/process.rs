@@ -317,19 +317,44 @@ pub fn flush_c_streams() {
 unsafe extern "C" {
     /// on_exit(3), of the GNU C library; not in the libc crate.
     fn on_exit(handler: extern "C" fn(c_int, *mut libc::c_void), argument: *mut libc::c_void) -> c_int;
+
+    /// What atexit(3) is made of ("DSO Object Destruction API" of the C++ ABI, and of the Linux Standard Base).
+    fn __cxa_atexit(
+        handler: extern "C" fn(*mut libc::c_void),
+        argument: *mut libc::c_void,
+        object: *mut libc::c_void,
+    ) -> c_int;
+
+    /// Runs the handlers of an object, and for none those of all.
+    fn __cxa_finalize(object: *mut libc::c_void);
 }
 
-/// Has `handler` run with the exit code when this process ends by exit(3), before all handlers that are there already.
+/// Has `end` run with the exit code when this process ends by exit(3), before all handlers that are there already; and
+/// `end_of_handlers` in their place when it ends by [`run_exit_handlers`].
 ///
 /// # Errors
 ///
 /// No memory.
-pub fn at_exit_first(handler: extern "C" fn(c_int, *mut libc::c_void)) -> io::Result<()> {
-    // SAFETY: `handler` is a plain function, valid for the life of the image; it gets the null pointer back.
-    match unsafe { on_exit(handler, std::ptr::null_mut()) } {
-        0 => Ok(()),
-        _ => Err(Errno::ENOMEM.into()),
-    }
+#[inline]
+pub fn at_exit_first(
+    end: extern "C" fn(c_int, *mut libc::c_void),
+    end_of_handlers: extern "C" fn(*mut libc::c_void),
+) -> io::Result<()> {
+    let null = std::ptr::null_mut();
+    // SAFETY: `end` is a plain function, valid for the life of the image; it gets the null pointer back.
+    let first = unsafe { on_exit(end, null) };
+    // SAFETY: as above. It belongs to no object that could be unloaded.
+    let second = unsafe { __cxa_atexit(end_of_handlers, null, null) };
+    if (first, second) == (0, 0) { Ok(()) } else { Err(Errno::ENOMEM.into()) }
+}
+
+/// Runs the handlers at exit, from the last to the first, as exit(3) does it; those of on_exit(3) are left out, and so are the
+/// destructors of this thread's locals.
+#[inline]
+pub fn run_exit_handlers() {
+    // SAFETY: null stands for all objects. Another thread may do the same, or end the process, at this moment: the C library
+    // takes each handler off its list under a lock, and runs it once.
+    unsafe { __cxa_finalize(std::ptr::null_mut()) };
 }
 
 /// Where the kernel keeps this thread's id in glibc's own memory, for [`clone_sibling`].
@@ -445,14 +470,6 @@ pub fn online_processors() -> usize {
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: takes an integer and does not return.
     unsafe { libc::_exit(code) }
-}
-
-/// Ends this process by exit(3): handlers run, C's buffers are flushed.
-#[inline]
-pub fn exit(code: i32) -> ! {
-    // SAFETY: takes an integer and does not return. Another thread may do the same at this moment: the C library takes each
-    // handler off its list under a lock, and runs it once.
-    unsafe { libc::exit(code) }
 }
 
 /// Has `handler` run when this process ends by returning from `main` or by exit(3).
