@@ -101,8 +101,13 @@ impl Traced {
         match self.next_stop() {
             Signal::SIGTRAP if self.last.is_some_and(|last| machine::calls(self, last)) => Stepped::Behind,
             Signal::SIGSTOP if machine::is_mark(self) => Stepped::Behind,
+            Signal::SIGTRAP => Stepped::Inside,
             // Others may stop whom they like.
-            Signal::SIGTRAP | Signal::SIGSTOP => Stepped::Inside,
+            Signal::SIGSTOP => {
+                let code = ptrace::getsiginfo(self.pid).map(|info| info.si_code);
+                eprintln!("notice: process {} was stopped by somebody else ({code:?})", self.pid);
+                Stepped::Inside
+            }
             other => panic!("it was stopped by {other}"),
         }
     }
