@@ -207,6 +207,11 @@ pub fn words() -> u64 {
     place / SEGMENT * SEGMENT
 }
 
+/// A sweep wakes all who sleep: none may come in the middle of the next act, whose sleep is waited for.
+fn assert_swept(processes: usize) {
+    eventually("it was swept for", || usage().unwrap().processes == processes);
+}
+
 /// Another process, which sleeps until there is a message.
 fn take(queue: Queue<Vec<u8>>, line: Connection) {
     whenever_told(&line, || queue.get().unwrap());
@@ -219,6 +224,7 @@ struct Awaited {
     queue: Queue<Vec<u8>>,
     taker: Arc<Sleeper>,
     put: Option<WhenAsleep<()>>,
+    processes: usize,
     words: u64,
 }
 
@@ -227,7 +233,8 @@ impl Awaited {
         let queue = Queue::new().unwrap();
         queue.put(message(0, SMALL)).unwrap();
         let (taker, _): (_, Vec<u8>) = Sleeper::start(take, |line| (queue.clone(), line));
-        Self { is_getter_killed, queue, taker: Arc::new(taker), put: None, words }
+        let processes = usage().unwrap().processes;
+        Self { is_getter_killed, queue, taker: Arc::new(taker), put: None, processes, words }
     }
 }
 
@@ -268,6 +275,7 @@ impl Scene for Awaited {
             assert!(!is_done || self.is_getter_killed, "lost");
         }
         assert!(self.queue.is_empty());
+        assert_swept(self.processes);
     }
 }
 
@@ -280,6 +288,7 @@ fn give(queue: Queue<Vec<u8>>, line: Connection) {
 struct Full {
     queue: Queue<Vec<u8>>,
     giver: Sleeper,
+    processes: usize,
     words: u64,
 }
 
@@ -288,7 +297,8 @@ impl Full {
         let queue = Queue::bounded(1).unwrap();
         let (giver, ()) = Sleeper::start(give, |line| (queue.clone(), line));
         queue.get().unwrap();
-        Self { queue, giver, words }
+        let processes = usage().unwrap().processes;
+        Self { queue, giver, processes, words }
     }
 }
 
@@ -317,6 +327,7 @@ impl Scene for Full {
         }
         let () = self.giver.woken();
         assert!(self.queue.is_empty());
+        assert_swept(self.processes);
     }
 }
 
@@ -326,6 +337,7 @@ struct Crowded {
     giver: Arc<Sleeper>,
     /// Has the other one fall asleep too, and makes room for one.
     get: Option<WhenAsleep<()>>,
+    processes: usize,
     words: u64,
 }
 
@@ -334,7 +346,8 @@ impl Crowded {
         let queue = Queue::bounded(1).unwrap();
         let (giver, ()) = Sleeper::start(give, |line| (queue.clone(), line));
         queue.get().unwrap();
-        Self { queue, giver: Arc::new(giver), get: None, words }
+        let processes = usage().unwrap().processes;
+        Self { queue, giver: Arc::new(giver), get: None, processes, words }
     }
 }
 
@@ -370,6 +383,7 @@ impl Scene for Crowded {
         }
         let () = self.giver.woken();
         assert!(self.queue.is_empty());
+        assert_swept(self.processes);
     }
 }
 
