@@ -7,7 +7,7 @@ use crate::support::{eventually, isolated, kill9};
 use nix::sys::resource::{Resource, setrlimit};
 use procession::prelude::*;
 use procession::{ChildSpec, Context, Supervisor};
-use procession_ipc::census;
+use procession_ipc::{census, usage};
 use serde::{Deserialize, Serialize};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -35,6 +35,14 @@ pub fn room() -> usize {
 #[track_caller]
 pub fn nothing_is_left() {
     shows_what_is_left(|| eventually("all objects have ended", || room() == ROOM));
+}
+
+/// So many objects are there at most, once those who were killed have been swept for, which is a moment later.
+#[track_caller]
+pub fn are_left(most: usize) {
+    shows_what_is_left(|| {
+        eventually("what the dead had has ended", || usage().unwrap().objects <= most);
+    });
 }
 
 /// Runs a check; if it fails, says who has what.
@@ -134,6 +142,8 @@ fn a_lock_in_a_result_that_nobody_asks_for_ends() {
                 }
                 if round % 3 > 1 {
                     process.close().unwrap();
+                    drop(process);
+                    are_left(0);
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! Each test has an arena so small that 64 objects fill it, and makes more of them than that.
 
 use crate::family::{contexts, park_forever, start};
-use crate::handles::{ROOM, nothing_is_left, room, small_arena};
+use crate::handles::{ROOM, are_left, nothing_is_left, room, small_arena};
 use crate::support::{Chance, eventually, isolated, kill9};
 use procession::prelude::*;
 use procession::{ChildSpec, Context, Supervisor};
@@ -45,6 +45,7 @@ fn what_a_process_is_started_with_ends_whenever_it_is_killed() {
             for most in [Duration::from_nanos(1), Duration::from_micros(200), Duration::from_millis(3)] {
                 for _ in 0..DEATHS / 2 {
                     kill_as_it_starts(&context, &mut chance, most);
+                    are_left(0);
                 }
             }
         }
@@ -76,6 +77,7 @@ fn a_result_is_there_as_a_whole_or_ends_whenever_its_process_is_killed() {
                 {
                     assert!(lock.try_acquire().unwrap().is_some() && queue.is_empty());
                 }
+                are_left(ROOM / 2);
             }
         }
         // Who is killed just when it sends may take a pin for each object with it.
@@ -100,6 +102,7 @@ fn what_a_copy_has_ends_whenever_it_is_killed() {
             process.kill().unwrap();
             process.join().unwrap();
             drop(other);
+            are_left(0);
         }
         nothing_is_left();
     });
@@ -130,6 +133,8 @@ fn what_others_are_started_with_ends_with_the_one_who_starts_them() {
                 a_moment(&mut chance, Duration::from_millis(2));
                 process.kill().unwrap();
                 process.join().unwrap();
+                drop((lock, queue));
+                are_left(0);
             }
         }
         nothing_is_left();
@@ -156,7 +161,8 @@ fn a_specification_ends_with_a_supervisor_that_stops_in_a_restart() {
                 Supervisor::builder().intensity(100, Duration::from_secs(1)).child(spec).start().unwrap();
             kill9(said.get().unwrap());
             a_moment(&mut chance, Duration::from_millis(2));
-            drop(tree);
+            drop((tree, lock, said));
+            are_left(0);
         }
         nothing_is_left();
     });
