@@ -17,7 +17,7 @@ const MOST_KEPT: usize = 32 << 20;
 const LITTLE: usize = 1 << 20;
 
 /// After so many values that need less than a quarter of it, a buffer of more than that is given back.
-const PATIENCE: u32 = 16;
+const MOST_IDLE: u32 = 16;
 
 /// The buffer of a thread.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl Buffer {
     fn settled(mut self) -> Self {
         let (used, size) = (self.bytes.len(), self.bytes.capacity());
         self.idle = if used > size / 4 { 0 } else { self.idle.saturating_add(1) };
-        let is_idle = size > LITTLE && self.idle >= PATIENCE;
+        let is_idle = size > LITTLE && self.idle >= MOST_IDLE;
         if size > MOST_KEPT || is_idle { Self::default() } else { self }
     }
 }
@@ -151,7 +151,7 @@ mod tests {
         let size = kept_after(MOST_KEPT / 2);
         assert!(size >= MOST_KEPT / 2);
         assert_eq!(kept_after(MOST_KEPT / 3), size);
-        assert!((0..PATIENCE).map(|_| kept_after(100)).any(|size| size <= LITTLE));
+        assert!((0..MOST_IDLE).map(|_| kept_after(100)).any(|size| size <= LITTLE));
         assert_eq!(kept_after(LITTLE), kept_after(100), "what is little stays");
         assert_eq!(kept_after(MOST_KEPT + 1), 0);
     }
