@@ -18,8 +18,9 @@
 //! needed is left out on this way, rather than done with nothing (encoded, searched, dropped); small functions are
 //! `#[inline]`; and what is written lies together.
 //!
-//! It never returns into the frames of its caller, whose destructors do not run there. It leaves by `exit`: handlers
-//! that were registered in the copy run, those that came with it from the parent do not, ours excepted.
+//! It never returns into the frames of its caller, whose destructors do not run there. It leaves by [`end`]: exit handlers
+//! that were registered in the copy run, those that came with it from the parent do not, ours excepted; nor is dropped what
+//! the parent has in thread-locals.
 //!
 //! What a user's own statics and locks are in the copy is the user's affair, and the reason why threads that are not
 //! ours must be allowed.
