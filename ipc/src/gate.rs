@@ -65,7 +65,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use stdio::HeldStdio;
-pub(crate) use stdio::flush_stdout;
+use stdio::flush_stdout;
+pub(crate) use stdio::flush_stdout_at_end;
 use threads::{Others, Thread};
 
 /// How long a fork waits for those inside. 5 s, as OTP's default for stopping somebody.

@@ -2,14 +2,20 @@
 
 use std::{
     env,
+    io::Write,
+    os::fd::AsFd,
     process::{Command, Stdio},
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::dup2_stdout;
 use procession::{Connection, Orphan, Pool, Process, pipe};
 
 use crate::family::{contexts, leave, park_forever, start};
-use crate::support::{is_gone, isolated, own_pid};
+use crate::support::{eventually, is_gone, isolated, own_pid};
 
 /// Which program the helper test plays.
 const PLAY: &str = "PROCESSION_TEST_PLAY";
@@ -81,6 +87,46 @@ fn program_with_a_live_pool_in_a_static_ends() {
     });
 }
 
+/// On a thread that never gives it back.
+fn hold_output() -> u8 {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let _held = std::io::stdout().lock();
+        tell.send(()).unwrap();
+        park_forever();
+    });
+    told.recv().unwrap();
+    7
+}
+
+/// On a thread that never comes to the end of it.
+fn print_more_than_anybody_reads() -> u8 {
+    let (_reader, writer) = nix::unistd::pipe().unwrap();
+    dup2_stdout(&writer).unwrap();
+    thread::spawn(|| std::io::stdout().write_all(&vec![b'.'; 1 << 20]));
+    eventually("the pipe is full", || {
+        let mut space = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut space, PollTimeout::ZERO).unwrap() == 0
+    });
+    7
+}
+
+/// As a program whose `main` returns: what cannot be had is not waited for.
+#[test]
+fn child_ends_although_one_of_its_threads_never_gives_standard_output_back() {
+    isolated(|| {
+        for context in &contexts() {
+            for process in
+                [start(context, hold_output, ()), start(context, print_more_than_anybody_reads, ())]
+            {
+                process.join().unwrap();
+                assert_eq!(process.exitcode(), Some(0), "{context:?}");
+                assert_eq!(process.result().unwrap(), 7);
+            }
+        }
+    });
+}
+
 /// Runs this binary as another program, which does what `play` says in a helper test below.
 fn run_program(play: &str) -> (Option<i32>, String) {
     let output = Command::new("/proc/self/exe")
@@ -114,6 +160,17 @@ fn program_joins_its_children_when_main_returns_or_exit_is_called() {
     });
 }
 
+#[test]
+fn what_a_child_has_not_flushed_is_printed_once_at_its_end() {
+    isolated(|| {
+        let (status, text) = run_program("print");
+        assert_eq!(status, Some(0), "{text}");
+        for half in ["half a line, alone", "half a line, beside a thread"] {
+            assert_eq!(text.matches(half).count(), 3, "{text}");
+        }
+    });
+}
+
 /// Plays a program, but only when the test above starts it.
 #[test]
 fn program() {
@@ -125,6 +182,13 @@ fn program() {
 fn act(play: &str) {
     // Out of the line that libtest began.
     println!();
+    if play == "print" {
+        for context in &contexts() {
+            start(context, print_half_a_line, ()).join().unwrap();
+            start(context, print_half_a_line_beside_a_thread, ()).join().unwrap();
+        }
+        return;
+    }
     for context in &contexts() {
         let (here, there) = pipe().unwrap();
         let slow = start(context, speak_late, (there,));
@@ -136,6 +200,15 @@ fn act(play: &str) {
     if play == "exit" {
         leave(3);
     }
+}
+
+fn print_half_a_line() {
+    print!("half a line, alone; ");
+}
+
+fn print_half_a_line_beside_a_thread() {
+    thread::spawn(park_forever);
+    print!("half a line, beside a thread; ");
 }
 
 fn speak_late(connection: Connection) {

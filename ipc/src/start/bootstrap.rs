@@ -165,7 +165,7 @@ pub(super) fn leave(code: i32) -> ! {
     if gate::is_copy() {
         // The standard library has all threads wait but the first that ends the process. In a copy, that one may be left
         // behind: the parent's, whose end had just begun.
-        gate::flush_stdout();
+        gate::flush_stdout_at_end();
         fork::end(code);
     }
     std::process::exit(code)
