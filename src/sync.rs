@@ -96,7 +96,8 @@ impl Lock {
         Ok(self.guard(self.0.acquire_async().await?))
     }
 
-    /// Releases it, whoever holds it: any thread of any process may, as in Python. A guard does it by itself.
+    /// Releases it, whoever holds it: any thread of any process may, as in Python. A guard does it by itself, for its own process
+    /// alone. If the holder has ended, the next one to acquire it is not told.
     ///
     /// # Errors
     ///
@@ -124,7 +125,7 @@ impl fmt::Debug for Lock {
     }
 }
 
-/// The lock is held; dropping this releases it.
+/// The lock is held; dropping this releases it. If others have released it and acquired it since, it stays theirs.
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct LockGuard<'a> {

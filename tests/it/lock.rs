@@ -133,6 +133,40 @@ fn a_lock_may_come_back_as_a_result_and_be_released_elsewhere() {
     });
 }
 
+/// Y1: what another process has acquired meanwhile is that one's.
+#[test]
+fn a_guard_whose_lock_was_released_elsewhere_releases_nothing_of_others() {
+    isolated(|| {
+        for context in contexts() {
+            let lock = Lock::new().unwrap();
+            let guard = lock.acquire().unwrap();
+            run(&context, release, (lock.clone(),));
+            let (here, there) = pipe().unwrap();
+            let holder = start(&context, hold_and_wait, (lock.clone(), there));
+            assert!(!here.recv::<bool>().unwrap());
+            drop(guard);
+            assert!(lock.try_acquire().unwrap().is_none(), "{context:?}: another one holds it");
+            here.send(&true).unwrap();
+            holder.result().unwrap();
+            assert!(!lock.acquire().unwrap().was_abandoned());
+        }
+    });
+}
+
+/// Y1, Y12: whoever releases the lock of the dead says that all is in order.
+#[test]
+fn a_lock_of_a_process_that_ended_may_be_released_too() {
+    isolated(|| {
+        for context in contexts() {
+            let lock = Lock::new().unwrap();
+            run(&context, hold_and_return, (lock.clone(),));
+            assert!(lock.is_locked());
+            lock.release().unwrap();
+            assert!(!lock.acquire().unwrap().was_abandoned(), "{context:?}");
+        }
+    });
+}
+
 fn count(lock: Lock, path: String) {
     for _ in 0..ROUNDS {
         let _guard = lock.acquire().unwrap();

@@ -148,12 +148,28 @@ impl Lock {
     /// Gives it back, whoever holds it.
     #[inline]
     pub(crate) fn release(&self, park: &impl Park) -> Result<(), NotHeld> {
-        // Release pairs with the Acquire of `take`: the next holder sees what we did.
+        // Release pairs with the Acquire of `take` and `take_free`: the next holder sees what we did.
         let was = self.word.swap(FREE, Ordering::Release);
         if was & WAITED != 0 {
             park.wake(&self.word, 1);
         }
         if was >> FLAGS.count_ones() == 0 { Err(NotHeld) } else { Ok(()) }
+    }
+
+    /// Gives it back if `own` holds it: whoever has acquired it since somebody else gave it back keeps it.
+    #[inline]
+    pub(crate) fn release_own(&self, own: ProcessId, park: &impl Park) {
+        let held = own.bits() << FLAGS.count_ones();
+        // Mostly nobody waits.
+        let mut seen = held;
+        while seen & !FLAGS == held {
+            // Release as in `release`.
+            match self.word.compare_exchange(seen, FREE, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) if seen & WAITED != 0 => return park.wake(&self.word, 1),
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// What a sweep does for the process `gone`, which no longer runs: marks the lock if it held it, and wakes all sleepers
@@ -259,6 +275,23 @@ mod tests {
         assert_eq!(lock.acquire(id(2), &park, Some(Instant::now())), None);
         assert_eq!(lock.release(&park), Ok(()));
         assert_eq!(*park.0.borrow(), [1]);
+    }
+
+    #[test]
+    fn a_holder_gives_back_what_it_holds_and_nothing_of_others() {
+        let (lock, park) = (Lock::new(), Record::default());
+        lock.try_acquire(id(1));
+        lock.release_own(id(1), &park);
+        assert_eq!(lock.holder(), None);
+        lock.release_own(id(1), &park);
+        lock.try_acquire(id(2));
+        lock.release_own(id(1), &park);
+        assert_eq!(lock.holder(), Some(id(2)));
+        assert!(park.0.borrow().is_empty(), "nobody waited");
+        lock.acquire(id(3), &park, Some(Instant::now()));
+        lock.release_own(id(1), &park);
+        lock.release_own(id(2), &park);
+        assert_eq!((lock.holder(), &*park.0.borrow()), (None, &vec![1]));
     }
 
     #[test]

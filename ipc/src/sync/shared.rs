@@ -84,7 +84,7 @@ impl SharedLock {
         tasks::wait_for(self.lock, take).await?
     }
 
-    /// Releases it, whoever holds it.
+    /// Releases it, whoever holds it, or held it when it ended.
     ///
     /// # Errors
     ///
@@ -94,12 +94,12 @@ impl SharedLock {
         self.lock.release(&Futex).map_err(|NotHeld| Error::NotHeld)
     }
 
-    /// Releases it for a holder that is done; in a copy of the holder by fork, which holds nothing, it does nothing.
+    /// Releases it for a holder that is done, if it still is that one's; in a copy of the holder by fork, which holds nothing, it
+    /// does nothing.
     #[inline]
     pub fn release_by(&self, holder: Holder) {
         if self.handle.arena().inside() == Some(holder.0) {
-            // Somebody else may have released it meanwhile.
-            let _ = self.lock.release(&Futex);
+            self.lock.release_own(holder.0, &Futex);
         }
     }
 
