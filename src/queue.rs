@@ -88,16 +88,17 @@ impl<T: Wire> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoSharedMemory`].
+    /// [`ErrorKind::TooManyObjects`]; on the first use of a lock or queue in a process, [`ErrorKind::NoSharedMemory`],
+    /// [`ErrorKind::TooManyProcesses`] and [`ErrorKind::Os`].
     pub fn new() -> Result<Self> {
         Ok(Self::of(SharedQueue::new(None)?))
     }
 
-    /// Makes an empty queue that takes `most` messages (Python's `maxsize`, where 0 is no bound).
+    /// Makes an empty queue that takes `most` messages (Python's `maxsize`, where 0 is no bound). 2^24 - 1 and more are no bound.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Zero`] if that is 0; [`ErrorKind::NoSharedMemory`].
+    /// [`ErrorKind::Zero`] if that is 0; as for [`new`](Self::new).
     ///
     /// # Examples
     ///
@@ -132,7 +133,7 @@ impl<T: Wire> Queue<T> {
     ///
     /// [`ErrorKind::QueueClosed`], [`ErrorKind::OutOfSpace`]; [`ErrorKind::Full`] with 16,777,215 messages in it, more than which
     /// no queue takes; [`ErrorKind::Codec`] and [`ErrorKind::NotRoundTrip`] for a value that cannot travel;
-    /// [`ErrorKind::NoSharedMemory`] on the first use in a process. The error has the value.
+    /// on the first use of a lock or queue in a process, those of [`new`](Self::new). The error has the value.
     #[inline]
     pub fn put(&self, value: T) -> Result<(), PutError<T>> {
         self.put_within(value, Wait::Forever)
@@ -181,7 +182,7 @@ impl<T: Wire> Queue<T> {
     /// # Errors
     ///
     /// [`ErrorKind::QueueClosed`]; [`ErrorKind::Codec`] if what was put is no `T`, which is then out of the queue;
-    /// [`ErrorKind::NoSharedMemory`] on the first use in a process.
+    /// on the first use of a lock or queue in a process, those of [`new`](Self::new).
     #[inline]
     pub fn get(&self) -> Result<T> {
         Ok(self.shared.get_value(Wait::Forever)?)

@@ -43,7 +43,9 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoSharedMemory`](crate::ErrorKind::NoSharedMemory).
+    /// [`ErrorKind::TooManyObjects`](crate::ErrorKind::TooManyObjects); on the first use of a lock or queue in a process,
+    /// [`ErrorKind::NoSharedMemory`](crate::ErrorKind::NoSharedMemory),
+    /// [`ErrorKind::TooManyProcesses`](crate::ErrorKind::TooManyProcesses) and [`ErrorKind::Os`](crate::ErrorKind::Os).
     pub fn new() -> Result<Self> {
         Ok(Self(SharedLock::new()?))
     }
@@ -52,7 +54,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoSharedMemory`](crate::ErrorKind::NoSharedMemory), on the first use in a process.
+    /// On the first use of a lock or queue in a process, those of [`new`](Self::new).
     #[inline]
     pub fn acquire(&self) -> Result<LockGuard<'_>> {
         loop {

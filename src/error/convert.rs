@@ -66,6 +66,8 @@ fn kind_of(error: &IpcError) -> ErrorKind {
             ErrorKind::OutOfSpace { want: *want, have: *have, limit: *limit }
         }
         IpcError::NoSharedMemory { reason } => ErrorKind::NoSharedMemory { reason: reason.clone() },
+        IpcError::TooManyProcesses { limit } => ErrorKind::TooManyProcesses { limit: *limit },
+        IpcError::TooManyObjects => ErrorKind::TooManyObjects,
         IpcError::Disconnected => ErrorKind::Disconnected,
         IpcError::EmptyKey => ErrorKind::EmptyKey,
         IpcError::NotAuthenticated => ErrorKind::NotAuthenticated,

@@ -270,6 +270,17 @@ pub enum ErrorKind {
         reason: String,
     },
 
+    /// As many processes of the family as can use locks and queues at the same time do.
+    #[error("{}", IpcError::TooManyProcesses { limit: *.limit })]
+    TooManyProcesses {
+        /// How many.
+        limit: usize,
+    },
+
+    /// No place is left in the memory of the family for one more lock or queue.
+    #[error("{}", IpcError::TooManyObjects)]
+    TooManyObjects,
+
     /// The time given for the operation is over.
     #[error("{what} did not happen within {after:?}")]
     TimedOut {

@@ -90,6 +90,11 @@ fn an_object_ends_with_its_last_handle() {
         assert_eq!(room(), ROOM - 1);
         drop(copy);
         assert_eq!(room(), ROOM);
+        let all: Vec<_> = (0..ROOM).map(|_| Lock::new().unwrap()).collect();
+        assert_eq!(Lock::new().unwrap_err().kind(), &ErrorKind::TooManyObjects);
+        assert_eq!(Queue::<u8>::new().unwrap_err().kind(), &ErrorKind::TooManyObjects);
+        drop(all);
+        drop(Queue::<u8>::new().unwrap());
     });
 }
 
