@@ -21,7 +21,7 @@ fn take_six(queue: Queue<i32>, done: Connection) {
     for expected in 1..=6 {
         assert_eq!(queue.get().unwrap(), expected);
     }
-    done.send(&queue.is_empty()).unwrap();
+    done.send(&(queue.is_empty(), queue.is_full())).unwrap();
 }
 
 /// T28 (_TestQueue.test_put). Q2, Q4, Q5, Q6.
@@ -45,7 +45,8 @@ fn a_bounded_queue_takes_so_many_and_no_more() {
             fails_after(SHORT, &ErrorKind::Full, || queue.put_timeout(7, SHORT));
             assert_eq!(queue.try_put(8).unwrap_err().into_value(), 8);
             here.send(&()).unwrap();
-            assert!(here.recv::<bool>().unwrap(), "{context:?}");
+            assert_eq!(here.recv::<(bool, bool)>().unwrap(), (true, false), "{context:?}");
+            assert!(queue.is_empty() && !queue.is_full());
             process.result().unwrap();
             queue.close();
             queue.join_thread().unwrap();
@@ -53,7 +54,8 @@ fn a_bounded_queue_takes_so_many_and_no_more() {
     });
 }
 
-fn put_five(queue: Queue<i32>, done: Connection) {
+fn put_four(queue: Queue<i32>, done: Connection) {
+    let _: () = done.recv().unwrap();
     (2..=5).for_each(|number| queue.put(number).unwrap());
     done.send(&()).unwrap();
 }
@@ -65,7 +67,9 @@ fn values_are_taken_out_in_their_order_and_then_there_is_none() {
         for context in contexts() {
             let queue = Queue::new().unwrap();
             let (here, there) = pipe().unwrap();
-            let process = start(&context, put_five, (queue.clone(), there));
+            let process = start(&context, put_four, (queue.clone(), there));
+            assert!(queue.is_empty());
+            here.send(&()).unwrap();
             here.recv::<()>().unwrap();
             assert!(!queue.is_empty());
             assert_eq!(queue.get().unwrap(), 2);
@@ -144,9 +148,12 @@ fn a_value_that_cannot_travel_is_an_error_of_whoever_puts_it() {
         let queue = Queue::bounded(1).unwrap();
         let error = queue.put(Picky(false)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Codec { reason } if reason.contains("not this one")));
+        assert_eq!(error.into_value(), Picky(false));
         assert!(queue.is_empty());
         queue.try_put(Picky(true)).unwrap();
+        assert_eq!(queue.len(), 1);
         assert_eq!(queue.get_timeout(Duration::from_secs(30)).unwrap(), Picky(true));
+        assert!(queue.is_empty());
     });
 }
 
@@ -165,7 +172,9 @@ fn a_closed_queue_takes_and_gives_nothing() {
         fails_after(Duration::ZERO, &ErrorKind::QueueClosed, || queue.try_put(6));
         fails_after(Duration::ZERO, &ErrorKind::QueueClosed, || queue.get());
         fails_after(Duration::ZERO, &ErrorKind::QueueClosed, || queue.try_get());
-        assert_eq!((queue.len(), queue.is_full()), (1, false));
+        fails_after(Duration::ZERO, &ErrorKind::QueueClosed, || queue.put_timeout(6, Duration::MAX));
+        fails_after(Duration::ZERO, &ErrorKind::QueueClosed, || queue.get_timeout(Duration::MAX));
+        assert_eq!((queue.len(), queue.is_empty(), queue.is_full()), (1, false, false));
         queue.join_thread().unwrap();
         queue.cancel_join_thread();
         assert_eq!(queue.iter().map(Result::unwrap).collect::<Vec<i32>>(), [5]);
@@ -220,6 +229,12 @@ fn make(context: String) -> Queue<String> {
     queue
 }
 
+fn put_again(queue: Queue<String>) -> String {
+    let message = queue.get().unwrap();
+    queue.put(message.clone()).unwrap();
+    message
+}
+
 /// T188 (TestStartMethod.test_mixed_startmethod): in Python a queue of one start method is no argument for another.
 /// Q15: handles travel in arguments, results and other queues.
 #[test]
@@ -235,7 +250,11 @@ fn one_queue_connects_processes_of_all_start_methods() {
         }
         let queues = Queue::new().unwrap();
         for context in contexts() {
-            queues.put(run(&context, make, (format!("{context:?}"),))).unwrap();
+            let made = run(&context, make, (format!("{context:?}"),));
+            for other in contexts() {
+                assert_eq!(run(&other, put_again, (made.clone(),)), format!("{context:?}"), "{other:?}");
+            }
+            queues.put(made).unwrap();
             assert_eq!(queues.get().unwrap().get().unwrap(), format!("{context:?}"));
         }
     });
@@ -295,5 +314,61 @@ fn a_simple_queue_is_closed_once_and_for_all() {
         queue.close();
         fails_after(Duration::ZERO, &ErrorKind::QueueClosed, || queue.put(2));
         fails_after(Duration::ZERO, &ErrorKind::QueueClosed, || queue.get());
+        assert!(!queue.is_empty(), "in Python that is an error too");
+    });
+}
+
+/// Q2: in Python no bound, here a mistake.
+#[test]
+fn a_queue_for_no_message_is_refused() {
+    let error = Queue::<u8>::bounded(0).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Zero { what: "the number of messages of a bounded queue" });
+}
+
+fn put_row(queue: Queue<(usize, u32)>, own: usize) {
+    (0..500).for_each(|number| queue.put((own, number)).unwrap());
+}
+
+fn get_all(queue: Queue<(usize, u32)>, count: usize) -> Vec<(usize, u32)> {
+    (0..count).map(|_| queue.get().unwrap()).collect()
+}
+
+/// Q1, Q9: several put and several get; each message comes once, and what one has put comes in its order.
+#[test]
+fn what_each_of_several_producers_puts_comes_once_and_in_order() {
+    isolated(|| {
+        for (queue, context) in [Queue::new(), Queue::bounded(3), Queue::new()].into_iter().zip(contexts()) {
+            let queue = queue.unwrap();
+            let getters = [700, 800].map(|count| start(&context, get_all, (queue.clone(), count)));
+            let putters = [0, 1, 2].map(|own| start(&context, put_row, (queue.clone(), own)));
+            putters.into_iter().for_each(|process| process.result().unwrap());
+            let got = getters.map(|process| process.result().unwrap());
+            for row in
+                got.iter().flat_map(|got| [0, 1, 2].map(|own| got.iter().filter(move |one| one.0 == own)))
+            {
+                assert!(row.is_sorted_by(|before, after| before < after), "{context:?}");
+            }
+            let mut all = got.concat();
+            all.sort_unstable();
+            assert!(all.into_iter().eq((0..3).flat_map(|own| (0..500).map(move |number| (own, number)))));
+        }
+    });
+}
+
+/// Q21: in Python only a manager's queue may be in a task.
+#[test]
+fn a_queue_goes_to_the_workers_of_a_pool() {
+    isolated(|| {
+        for context in contexts() {
+            let pool = Pool::builder().processes(2).context(&context).start().unwrap();
+            let queue = Queue::new().unwrap();
+            pool.map(put_ten, vec![queue.clone(); 3]).unwrap();
+            let mut got: Vec<_> = (0..30).map(|_| queue.try_get().unwrap()).collect();
+            got.sort_unstable();
+            assert!(got.into_iter().eq((10..20).flat_map(|number| [number; 3])), "{context:?}");
+            assert!(queue.is_empty());
+            pool.close();
+            pool.join().unwrap();
+        }
     });
 }
