@@ -174,7 +174,8 @@ impl SharedQueue {
             done => Some(done.map_err(|error| self.put_error(error, length, wait))),
         };
         let is_possible = || self.ring.len() < self.most || self.is_closed();
-        let done = self.attempt(act, is_possible, &self.words.space, &self.local.putting, wait);
+        let has_more = || self.ring.known_to_producers() < self.most;
+        let done = self.attempt(act, is_possible, has_more, &self.words.space, &self.local.putting, wait);
         match done {
             Some(Ok(())) => {
                 self.words.items.notify(&Futex, 1);
@@ -235,7 +236,8 @@ impl SharedQueue {
             done => Some(done.map_err(|error| self.get_error(error, wait))),
         };
         let is_possible = || self.ring.len() > 0 || self.is_closed();
-        let done = self.attempt(get, is_possible, &self.words.items, &self.local.getting, wait);
+        let has_more = || self.ring.known_to_consumers() > 0;
+        let done = self.attempt(get, is_possible, has_more, &self.words.items, &self.local.getting, wait);
         match done {
             Some(Ok(length)) => {
                 if self.most < MOST_MESSAGES {
@@ -253,11 +255,12 @@ impl SharedQueue {
         }
     }
 
-    /// Acts, or waits until that is possible; `None`: the time is over.
+    /// Acts, or waits until that is possible; `None`: the time is over. `has_more`: whether it would be possible once more.
     fn attempt<T>(
         &self,
         mut act: impl FnMut() -> Option<T>,
         is_possible: impl Fn() -> bool,
+        has_more: impl Fn() -> bool,
         event: &EventCount,
         spin: &Mutex<Spin>,
         wait: Wait,
@@ -274,7 +277,11 @@ impl SharedQueue {
             // Somebody else looks already.
             Err(TryLockError::WouldBlock) => None,
         };
-        let found = spin.and_then(|mut spin| spin.look(&mut look));
+        let found = spin.and_then(|mut spin| {
+            let found = spin.look(&mut look)?;
+            spin.has_left(has_more());
+            Some(found)
+        });
         found.or_else(|| event.wait_for(&Futex, wait.deadline(), look))
     }
 

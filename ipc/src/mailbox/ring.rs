@@ -17,9 +17,7 @@ mod producers;
 use super::chain::Chain;
 use super::record::{self, Draft};
 use super::segment::{Cursor, MOST_MESSAGES, Segments};
-#[cfg(all(test, not(loom)))]
-use crate::atomic::AtomicU64;
-use crate::atomic::Ordering;
+use crate::atomic::{AtomicU64, Ordering};
 use crate::liveness::ProcessId;
 use crate::sync::Park;
 use crate::sync::lock::{Acquired, Lock};
@@ -108,6 +106,16 @@ impl Ring {
         (positions, [&producers.taking, &consumers.giving, &producers.sending, &consumers.lending])
     }
 
+    /// How many messages consumers know to be there, maybe too few. The line of the producers is not touched.
+    pub(crate) fn known_to_consumers(&self) -> u32 {
+        since(&self.consumers.known_tail, &self.consumers.head)
+    }
+
+    /// How many messages may be there as far as producers know, maybe too many. The line of the consumers is not touched.
+    pub(crate) fn known_to_producers(&self) -> u32 {
+        since(&self.producers.tail, &self.producers.known_head)
+    }
+
     /// How many messages were taken out, modulo 2^24.
     pub(crate) fn taken(&self) -> u32 {
         Cursor::from_word(self.consumers.head.load(Ordering::Relaxed)).count
@@ -183,4 +191,10 @@ impl Ring {
             Taken::Lent(chain) => chain.take(actor.segments, actor.own, start, out),
         }
     }
+}
+
+/// How many records lie between two positions, of which no publishing is awaited.
+fn since(later: &AtomicU64, earlier: &AtomicU64) -> u32 {
+    let [later, earlier] = [later, earlier].map(|word| Cursor::from_word(word.load(Ordering::Relaxed)));
+    later.since(earlier)
 }
