@@ -49,7 +49,8 @@ impl Stream {
         Ok(self.as_fd().try_clone_to_owned()?.into())
     }
 
-    /// Waits for bytes, looking a few times before it sleeps; 0 is the end.
+    /// Waits for bytes, looking a few times before it sleeps; 0 is the end. A thread of the program that sleeps here is at
+    /// [`rest`](gate::rest).
     ///
     /// # Errors
     ///
@@ -57,7 +58,10 @@ impl Stream {
     pub fn read(&self, into: &mut [u8], spin: &mut Spin) -> io::Result<usize> {
         match spin.look(|| self.try_read(into).transpose()) {
             Some(read) => read,
-            None => self.receive(into, MsgFlags::empty()).map(Option::unwrap_or_default),
+            None => {
+                let _rest = gate::rest();
+                self.receive(into, MsgFlags::empty()).map(Option::unwrap_or_default)
+            }
         }
     }
 
@@ -82,14 +86,22 @@ impl Stream {
         }
     }
 
-    /// Writes everything; waits while the other side does not read. `false` when the other side is gone.
+    /// Writes everything; waits while the other side does not read, at [`rest`](gate::rest). `false` when the other side is
+    /// gone.
     ///
     /// # Errors
     ///
     /// The kernel's answer to send(2).
     pub fn write_all(&self, mut bytes: &[u8]) -> io::Result<bool> {
         while !bytes.is_empty() {
-            match self.transmit(bytes, MsgFlags::empty())? {
+            let sent = match self.try_write(bytes)? {
+                None => {
+                    let _rest = gate::rest();
+                    self.transmit(bytes, MsgFlags::empty())?
+                }
+                sent => sent,
+            };
+            match sent {
                 Some(0) => return Ok(false),
                 sent => bytes = &bytes[sent.unwrap_or_default()..],
             }

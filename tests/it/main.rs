@@ -55,6 +55,7 @@ mod pipe;
 mod pool;
 mod pool_death;
 mod pool_errors;
+mod pool_fork;
 mod pool_storm;
 mod preload;
 mod process;

@@ -19,7 +19,7 @@ use super::job::Bundle;
 use super::lane::Lane;
 use crate::{Error, Result};
 use procession_ipc::child::{Child, ExitStatus};
-use procession_ipc::gate::Origin;
+use procession_ipc::gate::{self, Origin};
 use procession_ipc::stream::{Stream, Wake};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -197,8 +197,10 @@ impl Shared {
     pub(super) fn submit(&self, tasks: Bundle, patience: Patience) -> Result<()> {
         self.origin.check(POOL)?;
         let mut state = self.lock();
-        while patience == Patience::Wait && state.queued.is_full() && matches!(state.phase, Phase::Open) {
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while patience == Patience::Wait && state.is_crowded() {
+            drop(state);
+            self.wait_for_room();
+            state = self.lock();
         }
         if let Err(refusal) = state.check_open() {
             tasks.fail(0, &refusal);
@@ -208,6 +210,13 @@ impl Shared {
         state.queue.push_back(tasks);
         self.wake_driver(&mut state);
         Ok(())
+    }
+
+    fn wait_for_room(&self) {
+        let _rest = gate::rest();
+        let crowded = |state: &mut State| state.is_crowded();
+        let room = self.room.wait_while(self.lock(), crowded).unwrap_or_else(PoisonError::into_inner);
+        drop(room);
     }
 
     /// Wakes the driver if it sleeps.
@@ -298,6 +307,7 @@ impl Shared {
 
     /// Waits until the driver has left and every worker has been reaped.
     pub(super) fn wait_end(&self) -> Result<()> {
+        let _rest = gate::rest();
         let mut state = self.lock();
         if matches!(state.phase, Phase::Open) {
             return Err(Error::PoolRunning);
@@ -316,6 +326,11 @@ impl State {
             Phase::Closing | Phase::Stopped(None) => Err(Error::PoolClosed),
             Phase::Stopped(Some(reason)) => Err(reason.clone()),
         }
+    }
+
+    /// Whether the pool takes tasks, but more than enough are queued.
+    fn is_crowded(&self) -> bool {
+        self.queued.is_full() && matches!(self.phase, Phase::Open)
     }
 
     /// Whether tasks wait for the driver.

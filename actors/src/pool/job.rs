@@ -5,7 +5,7 @@
 
 use super::frame::{Heading, length_of};
 use crate::{Error, Result};
-use procession_ipc::gate::Origin;
+use procession_ipc::gate::{self, Origin};
 use procession_ipc::start::TaskId;
 use procession_ipc::travel::Kept;
 use std::ops::Range;
@@ -184,7 +184,7 @@ struct State {
     batch: Batch,
     /// Chunks that have arrived since the start.
     done: u64,
-    /// The waiting caller is woken when `done` reaches this; `u64::MAX` while nobody waits.
+    /// Waiting callers are woken when `done` reaches this; `u64::MAX` while nobody waits.
     wake_at: u64,
 }
 
@@ -234,28 +234,31 @@ impl Job {
         state.done += chunks as u64;
         if state.done >= state.wake_at {
             state.wake_at = u64::MAX;
-            self.arrived.notify_one();
+            self.arrived.notify_all();
         }
     }
 
-    /// Waits until `count` chunks have arrived since the start; `false` when the deadline came first.
+    /// Waits until `count` chunks have arrived since the start; `false` when the deadline came first. Several threads may wait.
     pub(super) fn wait(&self, count: u64, deadline: Option<Instant>) -> bool {
+        if self.done() >= count {
+            return true;
+        }
+        let _rest = gate::rest();
         let mut state = self.lock();
         while state.done < count {
-            state.wake_at = count;
+            // Left behind by who leaves: at worst it wakes somebody once too often.
+            state.wake_at = state.wake_at.min(count);
             state = match deadline {
                 None => self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        state.wake_at = u64::MAX;
                         return false;
                     }
                     self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
-        state.wake_at = u64::MAX;
         true
     }
 
@@ -349,6 +352,18 @@ mod tests {
             Error::PoolClosed
         });
         assert_eq!((told.into_inner(), bundle.job.done()), (vec![2, 4], 2));
+    }
+
+    /// Also beside one who has waited in vain.
+    #[test]
+    fn all_who_wait_are_woken() {
+        let job = Job::new("f");
+        std::thread::scope(|scope| {
+            let waiters = [(); 3].map(|()| scope.spawn(|| job.wait(1, None)));
+            assert!(!job.wait(1, Some(Instant::now() + Duration::from_millis(10))));
+            job.deliver(place(0), 1, 7, b"");
+            assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap()));
+        });
     }
 
     #[test]
