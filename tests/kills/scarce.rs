@@ -1,12 +1,17 @@
-//! Shared memory where something is lacking or broken: descriptors, addresses, file sizes, the maker of a queue, the header of
+//! Shared memory where something is lacking or broken: descriptors, threads, addresses, file sizes, the maker of a queue, the header of
 //! the memory.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
+use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Uid, geteuid, setresuid};
 use procession::prelude::*;
+use procession_ipc::usage;
 
 use crate::relatives;
 use crate::shared::Shared;
@@ -79,6 +84,49 @@ fn without_descriptors_shared_memory_is_an_error_and_works_afterwards() {
         drop(taken);
         say(works);
         use_it().unwrap();
+    });
+}
+
+/// From now on no thread can be started; `false`: again as many as before. To root no limit of these applies, so it becomes
+/// somebody else.
+fn forbid_threads(is_forbidden: bool) {
+    if geteuid().is_root() {
+        let nobody = Uid::from_raw(65_534);
+        setresuid(nobody, nobody, nobody).unwrap();
+        // Else `/proc/self` belongs to root.
+        prctl::set_dumpable(true).unwrap();
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).unwrap();
+    setrlimit(Resource::RLIMIT_NPROC, if is_forbidden { 0 } else { hard }, hard).unwrap();
+}
+
+/// FC7, FC8: the threads that learn of deaths, and that sleep for tasks. When they are to be had, it works in the same process.
+#[test]
+fn without_threads_shared_memory_is_an_error_and_works_afterwards() {
+    let test = "scarce::without_threads_shared_memory_is_an_error_and_works_afterwards";
+    isolated(|| {
+        if relatives::part().is_none() {
+            let output = relatives::start(test, "threads").wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            return;
+        }
+        let is_told =
+            |error: &Error| matches!(error.kind(), ErrorKind::Os { doing } if doing.contains("thread"));
+        forbid_threads(true);
+        for _ in 0..3 {
+            assert!(is_told(&use_it().unwrap_err()));
+        }
+        forbid_threads(false);
+        use_it().unwrap();
+        assert_eq!(usage().unwrap().processes, 1, "a place in the table is lost");
+        let queue = Queue::<u8>::new().unwrap();
+        forbid_threads(true);
+        let mut wait = pin!(queue.get_async());
+        let polled = wait.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Ready(Err(error)) if is_told(&error)));
+        forbid_threads(false);
+        let mut wait = pin!(queue.get_async());
+        assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     });
 }
 
