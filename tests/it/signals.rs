@@ -3,6 +3,8 @@
 use std::{
     env,
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use nix::sys::{
@@ -10,10 +12,10 @@ use nix::sys::{
     signalfd::SignalFd,
 };
 use nix::unistd::Pid;
-use procession::{Connection, StartMethod, pipe};
+use procession::{Connection, Lock, Queue, StartMethod, pipe};
 
 use crate::family::{contexts, park_forever, run, start};
-use crate::support::{eventually, isolated, own_pid, process};
+use crate::support::{eventually, isolated, own_pid, process, sleepers, threads_of};
 
 /// Set for the helper test below.
 const PLAY: &str = "PROCESSION_TEST_SIGNALS";
@@ -124,6 +126,84 @@ fn join_goes_on_after_a_stop() {
             let process = start(context, stop_the_parent, (own_pid(),));
             process.join().unwrap();
             assert_eq!(process.exitcode(), Some(0));
+        }
+    });
+}
+
+/// What is waited for in shared memory: a lock, a message, and room for one.
+type Things = (Lock, Queue<u8>, Queue<u8>);
+
+/// None of them is to be had.
+fn things() -> Things {
+    let (lock, full) = (Lock::new().unwrap(), Queue::bounded(1).unwrap());
+    lock.acquire().unwrap().keep();
+    full.put(1).unwrap();
+    (lock, Queue::new().unwrap(), full)
+}
+
+/// With a thread for each, and one for the lock and the message that gives up at some time.
+fn wait_for_all((lock, empty, full): Things) {
+    const HOUR: Duration = Duration::from_secs(3600);
+    thread::scope(|scope| {
+        scope.spawn(|| drop(lock.acquire().unwrap()));
+        scope.spawn(|| drop(lock.acquire_timeout(HOUR).unwrap().unwrap()));
+        scope.spawn(|| empty.get().unwrap());
+        scope.spawn(|| empty.get_timeout(HOUR).unwrap());
+        scope.spawn(|| full.put(2).unwrap());
+    });
+}
+
+/// Y10, without a handler: a stop, and what follows it, ends no wait.
+#[test]
+fn who_waits_for_a_lock_or_a_queue_goes_on_after_a_stop() {
+    isolated(|| {
+        for context in &contexts() {
+            let (lock, empty, full) = things();
+            let waiter = start(context, wait_for_all, ((lock.clone(), empty.clone(), full.clone()),));
+            let pid = waiter.pid().cast_signed();
+            let are_all =
+                |state| threads_of(pid).into_iter().all(|id| process(id).is_some_and(|it| it.state == state));
+            // Its first thread waits for the others.
+            eventually("all wait", || sleepers(pid).len() == 6);
+            for _ in 0..5 {
+                kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+                eventually("it stands still", || are_all('T'));
+                kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
+                eventually("it waits again", || are_all('S'));
+            }
+            lock.release().unwrap();
+            [3, 4].into_iter().for_each(|number| empty.put(number).unwrap());
+            assert_eq!([full.get().unwrap(), full.get().unwrap()], [1, 2], "{context:?}");
+            waiter.result().unwrap();
+            assert!(!lock.is_locked() && empty.is_empty() && full.is_empty());
+        }
+    });
+}
+
+/// Y10: Ctrl-C ends who waits, in whatever it waits for, and nobody else loses anything by it.
+#[test]
+fn who_waits_for_a_lock_or_a_queue_ends_by_an_interrupt() {
+    let acquire = |(lock, ..): Things| drop(lock.acquire().unwrap());
+    let get = |(_, empty, _): Things| empty.get().map(drop).unwrap();
+    let put = |(.., full): Things| full.put(2).unwrap();
+    isolated(|| {
+        for context in &contexts() {
+            let (lock, empty, full) = things();
+            let args = || ((lock.clone(), empty.clone(), full.clone()),);
+            for waiter in
+                [start(context, acquire, args()), start(context, get, args()), start(context, put, args())]
+            {
+                let pid = waiter.pid().cast_signed();
+                eventually("it sleeps", || sleepers(pid).contains(&pid));
+                waiter.interrupt().unwrap();
+                waiter.join().unwrap();
+                assert_eq!(waiter.exitcode(), Some(-2), "{context:?}");
+            }
+            empty.put(3).unwrap();
+            assert_eq!((empty.get().unwrap(), full.get().unwrap()), (3, 1));
+            assert!(full.is_empty() && lock.is_locked());
+            lock.release().unwrap();
+            assert!(!lock.acquire().unwrap().was_abandoned());
         }
     });
 }
