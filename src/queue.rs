@@ -273,7 +273,10 @@ impl<T> Queue<T> {
     }
 
     /// Closes this handle and its clones in this process: putting and getting are [`ErrorKind::QueueClosed`] from now on, also
-    /// for whoever is waiting. Other processes are not concerned, and neither are the messages.
+    /// for whoever is waiting. Other processes are not concerned, and neither are the messages: their number can be asked for (in
+    /// Python `empty()` is then an error), and [`iter`](Self::iter) takes out what is there.
+    ///
+    /// A handle that this process decodes later, or has decoded before by itself, is another one, and open.
     pub fn close(&self) {
         self.shared.close();
     }

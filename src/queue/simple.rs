@@ -76,7 +76,7 @@ impl<T> SimpleQueue<T> {
         self.0.is_empty()
     }
 
-    /// Closes this handle and its clones in this process, as [`Queue::close`] does.
+    /// Closes this handle and its clones in this process, as [`Queue::close`] does. What is still there is for others to get.
     pub fn close(&self) {
         self.0.close();
     }
