@@ -9,6 +9,7 @@
 //! - [`storm`]: many processes that are killed at random;
 //! - [`quiet`]: what shared memory costs where nothing happens;
 //! - [`scarce`]: what is said where descriptors or memory are lacking;
+//! - [`stopped`]: who stands still in the middle of putting or getting;
 //! - [`spoiled`]: what a crashing process may write into shared memory; [`relatives`]: the families to which that is done.
 //!
 //! A binary of its own, since it is built twice: the feature `sabotage` leaves a step of a journal out, and then these checks
@@ -43,6 +44,7 @@ mod queue;
 mod quiet;
 mod scarce;
 mod spoiled;
+mod stopped;
 mod storm;
 mod sweep;
 mod takeover;

@@ -123,15 +123,23 @@ fn run(scene: &mut impl Trial, until: Option<Point>) -> Option<Way> {
 
 /// Kills a process, which runs `between_marks`, after so many changes of the words that lie before `words`. How many it has made,
 /// and whether it was done; `None`: processes may not be traced here.
-pub fn kill_after(
-    (process, line): (Process<()>, Connection),
-    words: u64,
-    changes: u64,
-) -> Option<(u64, bool)> {
-    let traced = Traced::new(process, &line, |_| {})?;
-    let way = walk(&traced, words, Some(Point::Change(changes)));
+pub fn kill_after(act: (Process<()>, Connection), words: u64, changes: u64) -> Option<(u64, bool)> {
+    let (traced, way) = stop(act, words, changes)?;
     traced.kill();
     Some((way.changes, way.is_done))
+}
+
+/// As [`kill_after`], and leaves it there, inside its act.
+pub fn stop_after(act: (Process<()>, Connection), words: u64, changes: u64) -> Option<Traced> {
+    let (traced, way) = stop(act, words, changes)?;
+    assert!(!way.is_done, "it is done after {} changes", way.changes);
+    Some(traced)
+}
+
+fn stop((process, line): (Process<()>, Connection), words: u64, changes: u64) -> Option<(Traced, Way)> {
+    let traced = Traced::new(process, &line, |_| {})?;
+    let way = walk(&traced, words, Some(Point::Change(changes)));
+    Some((traced, way))
 }
 
 fn walk(traced: &Traced, words: u64, until: Option<Point>) -> Way {
