@@ -1,7 +1,7 @@
 //! Runs procession and its peers in turn and prints ratios: `procession-bench --group GROUP`, see `--help`.
 //!
 //! A new group is a module with a table of figures, and a line in [`GROUPS`]; what Python has to do for it is a line in
-//! `python.py`.
+//! its part of `python/`.
 
 #![forbid(unsafe_code)]
 
@@ -204,10 +204,9 @@ mod tests {
 
     #[test]
     fn every_figure_has_a_script_and_a_place_between_floor_and_goal() {
-        let script = include_str!("python.py");
         for figure in GROUPS.iter().flat_map(|group| group.figures) {
             assert!(
-                !figure.needs_python() || script.contains(&format!("\"{}\":", figure.name)),
+                !figure.needs_python() || python::SCRIPT.contains(&format!("\"{}\":", figure.name)),
                 "{}",
                 figure.name
             );

@@ -17,7 +17,19 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-const SCRIPT: &str = include_str!("python.py");
+/// The script: a part for each group, between what all need and what takes the requests.
+///
+/// It is one file for the interpreter, since with `spawn` and `forkserver` each child reads it again, and would look for each
+/// module beside it.
+pub(crate) const SCRIPT: &str = concat!(
+    include_str!("python/head.py"),
+    include_str!("python/start.py"),
+    include_str!("python/queue.py"),
+    include_str!("python/sync.py"),
+    include_str!("python/pool.py"),
+    include_str!("python/manager.py"),
+    include_str!("python/peer.py"),
+);
 
 /// How long the process may take to end once its input is closed, in milliseconds.
 const PATIENCE: u16 = 10_000;
