@@ -9,6 +9,7 @@ mod args;
 mod harness;
 mod manager;
 mod pool;
+mod processors;
 mod python;
 mod queue;
 mod recovery;

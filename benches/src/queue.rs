@@ -5,6 +5,7 @@ mod ipc_channel;
 mod pipe;
 
 use crate::harness::{Better, Contest, Figure, Peer, Result, Side, check};
+use crate::processors::Processors::{self, All, One};
 use procession::prelude::*;
 use procession::set_spin_limit;
 use serde::{Deserialize, Serialize};
@@ -60,18 +61,37 @@ macro_rules! bytes_over_channel {
 
 /// A figure of `queue.rtt`.
 macro_rules! round_trip {
-    ($name:literal, $how:literal, $limit:expr, $goal:literal, $floor:literal) => {
+    ($name:literal, $how:literal, $limit:expr, $processors:expr, $goal:literal, $floor:literal) => {
         Figure {
             name: concat!("queue.rtt.", $name),
             unit: "us",
             better: Better::Lower,
             workload: concat!("8 B there and back over two queues, ", $how, "; we: N = 50k, python: N = 10k"),
             contest: Contest::Against {
-                ours: || PingPong::side($limit),
+                ours: || PingPong::side($limit, $processors),
                 n: 50_000,
                 peer: Peer::Python { n: 10_000 },
                 goal: $goal,
                 floor: $floor,
+            },
+        }
+    };
+}
+
+/// The same, without looking before sleeping, against what the kernel takes to wake a process twice.
+macro_rules! round_trip_over_pipes {
+    ($name:literal, $how:literal, $processors:expr) => {
+        Figure {
+            name: concat!("queue.rtt.", $name),
+            unit: "us",
+            better: Better::Lower,
+            workload: concat!("8 B there and back, ", $how, "; over two pipes and cat(1); both: N = 20k"),
+            contest: Contest::Against {
+                ours: || PingPong::side(Duration::ZERO, $processors),
+                n: 20_000,
+                peer: Peer::Crate { name: "pipe", side: || pipe::side($processors), n: 20_000 },
+                goal: 1.0,
+                floor: 0.7,
             },
         }
     };
@@ -133,21 +153,22 @@ pub(crate) const FIGURES: &[Figure] = &[
             floor: 8.0,
         },
     },
-    round_trip!("hot", "default settings", Duration::MAX, 30.0, 20.0),
-    round_trip!("blocking", "no looking before sleeping", Duration::ZERO, 4.0, 3.0),
-    Figure {
-        name: "queue.rtt.blocking",
-        unit: "us",
-        better: Better::Lower,
-        workload: "8 B there and back, no looking before sleeping; over two pipes and cat(1); both: N = 20k",
-        contest: Contest::Against {
-            ours: || PingPong::side(Duration::ZERO),
-            n: 20_000,
-            peer: Peer::Crate { name: "pipe", side: pipe::side, n: 20_000 },
-            goal: 1.0,
-            floor: 0.7,
-        },
-    },
+    round_trip!("hot", "default settings", Duration::MAX, All, 30.0, 20.0),
+    round_trip!("blocking", "no looking before sleeping", Duration::ZERO, All, 4.0, 3.0),
+    round_trip_over_pipes!("blocking", "no looking before sleeping", All),
+    round_trip!(
+        "blocking.1core",
+        "no looking before sleeping, both processes on one processor",
+        Duration::ZERO,
+        One,
+        4.0,
+        3.0
+    ),
+    round_trip_over_pipes!(
+        "blocking.1core",
+        "no looking before sleeping, both processes on one processor",
+        One
+    ),
     depth!(1_000),
     depth!(1_000_000),
     Figure {
@@ -293,7 +314,13 @@ struct PingPong {
 }
 
 /// Sends back what comes, for ever.
-fn echo(there: &Queue<Vec<u8>>, back: &Queue<Vec<u8>>, spin: Duration) -> Result<(), String> {
+fn echo(
+    there: &Queue<Vec<u8>>,
+    back: &Queue<Vec<u8>>,
+    spin: Duration,
+    processors: Processors,
+) -> Result<(), String> {
+    let _bound = processors.bind().map_err(|error| error.to_string())?;
     set_spin_limit(spin);
     loop {
         there.get().and_then(|bytes| Ok(back.put(bytes)?)).map_err(|error| error.to_string())?;
@@ -302,11 +329,12 @@ fn echo(there: &Queue<Vec<u8>>, back: &Queue<Vec<u8>>, spin: Duration) -> Result
 
 impl PingPong {
     /// Microseconds of a round trip.
-    fn side(spin: Duration) -> Result<Side> {
+    fn side(spin: Duration, processors: Processors) -> Result<Side> {
         let (there, back) = (Queue::new()?, Queue::new()?);
-        let process = Process::builder(echo).args((&there, &back, spin)).daemon(true).start()?;
+        let process = Process::builder(echo).args((&there, &back, spin, processors)).daemon(true).start()?;
         let this = Self { there, back, _process: process };
         Ok(Box::new(move |n| {
+            let _bound = processors.bind()?;
             set_spin_limit(spin);
             let begin = Instant::now();
             for number in 0..n {

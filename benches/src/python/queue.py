@@ -1,6 +1,7 @@
 # Group `queue`: messages from producers to consumers, and round trips between two processes.
 
 import multiprocessing
+import os
 import time
 
 
@@ -88,26 +89,35 @@ class Queue:
             process.join()
 
 
-def echo(there, back):
+def echo(there, back, processors):
+    os.sched_setaffinity(0, processors)
     while True:
         back.put(there.get())
 
 
 class PingPong:
-    """Microseconds of a round trip over two queues."""
+    """Microseconds of a round trip over two queues, on one processor, or on all that this process may use."""
 
-    def __init__(self):
+    def __init__(self, one=False):
+        self.all = os.sched_getaffinity(0)
+        self.processors = {min(self.all)} if one else self.all
         self.there, self.back = multiprocessing.Queue(), multiprocessing.Queue()
-        self.process = multiprocessing.Process(target=echo, args=(self.there, self.back), daemon=True)
+        args = (self.there, self.back, self.processors)
+        self.process = multiprocessing.Process(target=echo, args=args, daemon=True)
         self.process.start()
 
     def run(self, n):
-        begin = time.perf_counter()
-        for number in range(n):
-            message = number.to_bytes(8, "little")
-            self.there.put(message)
-            check(self.back.get(), message)
-        return (time.perf_counter() - begin) * 1e6 / n
+        # The queue's thread is started by the first put, and so it stays where that was.
+        os.sched_setaffinity(0, self.processors)
+        try:
+            begin = time.perf_counter()
+            for number in range(n):
+                message = number.to_bytes(8, "little")
+                self.there.put(message)
+                check(self.back.get(), message)
+            return (time.perf_counter() - begin) * 1e6 / n
+        finally:
+            os.sched_setaffinity(0, self.all)
 
     def end(self):
         self.process.terminate()
@@ -132,4 +142,5 @@ FIGURES |= {
     "queue.struct": lambda: Queue(200, 1, produce_records, consume_records),
     "queue.rtt.hot": PingPong,
     "queue.rtt.blocking": PingPong,
+    "queue.rtt.blocking.1core": lambda: PingPong(one=True),
 }

@@ -3,6 +3,7 @@
 
 use super::message;
 use crate::harness::{Result, Side, check};
+use crate::processors::Processors;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
@@ -15,11 +16,14 @@ struct Cat {
 }
 
 /// Microseconds of a round trip.
-pub(super) fn side() -> Result<Side> {
+pub(super) fn side(processors: Processors) -> Result<Side> {
+    let bound = processors.bind()?;
     let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    drop(bound);
     let (there, back) = (child.stdin.take(), child.stdout.take().ok_or("cat has no output")?);
     let mut cat = Cat { there, back, child };
     Ok(Box::new(move |n| {
+        let _bound = processors.bind()?;
         let there = cat.there.as_mut().ok_or("cat has no input")?;
         let begin = Instant::now();
         for number in 0..n {
