@@ -23,6 +23,7 @@ pub const KEEPS_JOURNALS: bool = !cfg!(feature = "sabotage");
 
 #[cfg(not(all(test, loom)))]
 pub use queue::{MOST_MESSAGES, SharedQueue, Wait, set_limit};
+pub use ring::Got;
 
 #[cfg(test)]
 #[cfg(not(loom))]

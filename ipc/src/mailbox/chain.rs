@@ -8,7 +8,7 @@
 //! segments that say whose they are: a sweep looks through all of them, and frees what the process that is gone had.
 
 use super::record::Record;
-use super::ring::{GetError, PutError};
+use super::ring::{GetError, Got, PutError};
 use super::segment::{Moving, NoSpace, Owned, Owner, Segment, Segments, change, look, take_free};
 use crate::atomic::Ordering;
 use crate::liveness::ProcessId;
@@ -18,20 +18,27 @@ use crate::liveness::ProcessId;
 pub(crate) struct Chain {
     pub(super) first: Moving,
     pub(super) length: usize,
+    /// How many bytes of it are its manifest.
+    pub(super) manifest: usize,
 }
 
 impl Chain {
     /// Bytes of the record that stands for it in the queue.
     const SIZE: usize = 2 * size_of::<u64>();
 
-    /// Writes a message into segments that become this process's.
-    pub(crate) fn write(segments: &impl Segments, own: ProcessId, parts: &[&[u8]]) -> Result<Self, PutError> {
+    /// Writes a message into segments that become this process's. It begins with so many bytes of manifest.
+    pub(crate) fn write(
+        segments: &impl Segments,
+        own: ProcessId,
+        manifest: usize,
+        parts: &[&[u8]],
+    ) -> Result<Self, PutError> {
         let length = parts.iter().map(|part| part.len()).sum();
         let first = take_free(segments, None, Owner::Process(own), |_| ()).ok_or(PutError::NoSpace)?;
         segments.may_die();
         let written = Writer::begin(segments, first.segment)
             .and_then(|mut writer| parts.iter().try_for_each(|part| writer.write(part)));
-        let chain = Self { first, length };
+        let chain = Self { first, length, manifest };
         match written {
             Ok(()) => Ok(chain),
             Err(NoSpace) => {
@@ -68,7 +75,17 @@ impl Chain {
         // Nobody can have written more than there is.
         let most = u64::from(segments.used()) * u64::from(segments.room());
         let length = usize::try_from(length).ok().filter(|_| length <= most)?;
-        Some(Self { first: Moving::from_word(first)?, length })
+        let manifest = usize::try_from(record.manifest).ok().filter(|manifest| *manifest <= length)?;
+        Some(Self { first: Moving::from_word(first)?, length, manifest })
+    }
+
+    /// The manifest, while `owner` has the message.
+    pub(super) fn read_manifest(&self, segments: &impl Segments, owner: Owner) -> Option<Vec<u8>> {
+        look(segments, self.first.segment).filter(|state| *state == self.first.owned_by(owner).state)?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve(self.manifest).ok()?;
+        Self { length: self.manifest, ..*self }.copy(segments, &mut [], &mut bytes)?;
+        Some(bytes)
     }
 
     /// Copies the message of this process, for which `out` has room behind what fills `start`, and frees its segments.
@@ -78,11 +95,12 @@ impl Chain {
         own: ProcessId,
         start: &mut [u8],
         out: &mut Vec<u8>,
-    ) -> Result<usize, GetError> {
+    ) -> Result<Got, GetError> {
         let copied = self.copy(segments, start, out);
         segments.may_die();
         self.free(segments, own);
-        copied.map(|()| self.length).ok_or(GetError::Corrupt)
+        let got = Got { length: self.length, manifest: self.manifest };
+        copied.map(|()| got).ok_or(GetError::Corrupt)
     }
 
     fn copy(&self, segments: &impl Segments, start: &mut [u8], out: &mut Vec<u8>) -> Option<()> {

@@ -6,7 +6,7 @@
 
 use super::chain::{Chain, free_all};
 use super::memory::{Alone, Killed, Memory};
-use super::ring::{Actor, GetError, PutError, Ring};
+use super::ring::{Actor, GetError, Got, PutError, Ring};
 use super::segment::Owner;
 use crate::atomic::Ordering;
 use crate::liveness::ProcessId;
@@ -51,6 +51,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = (act, 0_u32..24, 0_u32..5).prop_map(|(act, fuse, sweep)| Step { act, fuse, sweep });
     prop::collection::vec(step, 1..80)
+}
+
+/// How much of a message is its manifest.
+fn manifest(message: &[u8]) -> usize {
+    message.len() / 3
 }
 
 /// A queue, what should be in it, and who uses it now.
@@ -112,13 +117,16 @@ impl<const JOURNALS: bool> Run<JOURNALS> {
     fn act(&self, own: ProcessId, act: &Act, out: &mut Vec<u8>) -> Result<(), String> {
         let actor = Actor { queue: 3, own, segments: &self.memory, park: &Alone, deadline: None };
         let done = match act {
-            Act::Put(payload) => self.ring.put(&actor, u32::MAX, &[payload]),
-            Act::PutLarge(payload) => Chain::write(&self.memory, own, &[payload]).and_then(|chain| {
-                let put = self.ring.put_large(&actor, u32::MAX, &chain);
-                put.inspect_err(|_| chain.free(&self.memory, own))
-            }),
+            Act::Put(payload) => self.ring.put(&actor, u32::MAX, manifest(payload), &[payload]),
+            Act::PutLarge(payload) => Chain::write(&self.memory, own, manifest(payload), &[payload])
+                .and_then(|chain| {
+                    let put = self.ring.put_large(&actor, u32::MAX, &chain);
+                    put.inspect_err(|_| chain.free(&self.memory, own))
+                }),
             Act::Get => {
-                return self.ring.get(&actor, &mut [], out).map(drop).map_err(|error| format!("{error:?}"));
+                let got = self.ring.get(&actor, &mut [], out).map_err(|error| format!("{error:?}"))?;
+                assert_eq!(got, Got { length: out.len(), manifest: manifest(out) });
+                return Ok(());
             }
         };
         done.map_err(|error| format!("{error:?}"))
@@ -152,6 +160,34 @@ impl<const JOURNALS: bool> Run<JOURNALS> {
     }
 }
 
+impl Run<true> {
+    /// The queue ends, and so do those who clear it, after so many points; the last one does not. Nothing was repaired before.
+    fn clear(self, fuses: &[u32]) -> Result<(), String> {
+        let (own, queue) = (ProcessId::new(2, 1).unwrap(), 3);
+        let actor = Actor { queue, own, segments: &self.memory, park: &Alone, deadline: None };
+        let (mut given, mut deaths) = (Vec::new(), 0);
+        for fuse in fuses.iter().copied().chain([0]) {
+            let cleared = self.until_killed(fuse, |run| {
+                given.extend(std::iter::from_fn(|| run.ring.give_up(&actor)));
+                free_all(&run.memory, Owner::Queue(queue));
+                run.ring.clear();
+            });
+            deaths += usize::from(cleared.is_none());
+        }
+        let expected = self.model.iter().map(|message| &message[..manifest(message)]);
+        let mut expected: VecDeque<_> = expected.filter(|manifest| !manifest.is_empty()).collect();
+        let most = expected.len();
+        for manifest in &given {
+            // In their order, with gaps.
+            while expected.pop_front().ok_or("it was given before, or was never put")? != manifest {}
+        }
+        if given.len() + deaths < most {
+            return Err(format!("{} of {most} were given, {deaths} deaths", given.len()));
+        }
+        if self.memory.in_use() > 0 { Err("segments are left".to_owned()) } else { Ok(()) }
+    }
+}
+
 fn run<const JOURNALS: bool>(steps: &[Step]) -> Result<u32, String> {
     let mut run = Run::<JOURNALS>::new();
     for step in steps {
@@ -164,6 +200,25 @@ proptest! {
     #[test]
     fn processes_are_killed_at_any_point(steps in steps()) {
         prop_assert!(run::<true>(&steps).is_ok(), "{:?}", run::<true>(&steps));
+    }
+}
+
+fn run_and_clear(steps: &[Step], fuses: &[u32]) -> Result<(), String> {
+    let mut run = Run::new();
+    for step in steps {
+        run.step(step).map_err(|error| format!("{error} at {step:?}"))?;
+    }
+    run.clear(fuses)
+}
+
+proptest! {
+    /// Whatever those who used it were killed in.
+    #[test]
+    fn what_is_left_in_a_queue_that_ends_is_given_up_once(
+        steps in steps(),
+        fuses in prop::collection::vec(1_u32..40, 0..4),
+    ) {
+        prop_assert!(run_and_clear(&steps, &fuses).is_ok(), "{:?}", run_and_clear(&steps, &fuses));
     }
 }
 

@@ -131,7 +131,7 @@ impl Shared {
 
     /// Whether there was memory for it.
     fn put(&self, slot: u32, number: u64) -> bool {
-        match self.ring.put(&self.actor(slot), u32::MAX, &[&number.to_ne_bytes()]) {
+        match self.ring.put(&self.actor(slot), u32::MAX, 0, &[&number.to_ne_bytes()]) {
             Ok(()) => true,
             Err(PutError::NoSpace) => false,
             Err(other) => panic!("{other:?}"),

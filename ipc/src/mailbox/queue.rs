@@ -8,7 +8,7 @@
 
 use super::chain::Chain;
 use super::record::longest_inline;
-use super::ring::{Actor, GetError, PutError, Ring};
+use super::ring::{Actor, GetError, Got, PutError, Ring};
 use crate::arena::cell::Kind;
 use crate::arena::segments::SegmentTable;
 use crate::arena::{self, Handle};
@@ -151,17 +151,22 @@ impl SharedQueue {
     /// [`Error::Full`] when the time is over, and at once with [`MOST_MESSAGES`]; [`Error::OutOfSpace`], [`Error::QueueClosed`]; those of a process that uses
     /// shared memory for the first time, as for [`new`](Self::new). Nothing was put then.
     pub fn put(&self, parts: &[&[u8]], wait: Wait) -> Result<()> {
+        self.put_carrying(0, parts, wait)
+    }
+
+    /// As [`put`](Self::put); the message begins with so many bytes of manifest.
+    pub(super) fn put_carrying(&self, manifest: usize, parts: &[&[u8]], wait: Wait) -> Result<()> {
         self.assert_open()?;
         let actor = self.actor(wait)?;
         let length: usize = parts.iter().map(|part| part.len()).sum();
         if length <= longest_inline(self.segments) {
-            return self.put_by(|| self.ring.put(&actor, self.most, parts), length, wait);
+            return self.put_by(|| self.ring.put(&actor, self.most, manifest, parts), length, wait);
         }
         if wait == Wait::Never && self.is_full() {
             return Err(Error::Full);
         }
         // While this is written, nothing is locked.
-        let chain = Chain::write(self.segments, actor.own, parts);
+        let chain = Chain::write(self.segments, actor.own, manifest, parts);
         let chain = chain.map_err(|error| self.put_error(error, length, wait))?;
         let put = self.put_by(|| self.ring.put_large(&actor, self.most, &chain), length, wait);
         put.inspect_err(|_| chain.free(self.segments, actor.own))
@@ -219,14 +224,14 @@ impl SharedQueue {
         }
     }
 
-    /// Takes the first message out: it fills `start`, and the rest is appended to `out`. Its length. A closed handle is no
-    /// obstacle, but waits for nothing.
+    /// Takes the first message out: it fills `start`, and the rest is appended to `out`. A closed handle is no obstacle, but
+    /// waits for nothing.
     ///
     /// # Errors
     ///
     /// [`Error::Empty`] when the time is over, [`Error::QueueClosed`] if it is closed and nothing is left; those of a process
     /// that uses shared memory for the first time, as for [`new`](Self::new).
-    pub fn take(&self, start: &mut [u8], out: &mut Vec<u8>, wait: Wait) -> Result<usize> {
+    pub fn take(&self, start: &mut [u8], out: &mut Vec<u8>, wait: Wait) -> Result<Got> {
         let actor = self.actor(wait)?;
         let get = || match self.ring.get(&actor, start, out) {
             Err(GetError::Empty) => {
@@ -239,12 +244,12 @@ impl SharedQueue {
         let has_more = || self.ring.known_to_consumers() > 0;
         let done = self.attempt(get, is_possible, has_more, &self.words.items, &self.local.getting, wait);
         match done {
-            Some(Ok(length)) => {
+            Some(Ok(got)) => {
                 if self.most < MOST_MESSAGES {
                     self.words.space.notify(&Futex, 1);
                 }
                 self.segments.trim(actor.own);
-                Ok(length)
+                Ok(got)
             }
             Some(Err(error)) => {
                 // A wake-up may have been for us.

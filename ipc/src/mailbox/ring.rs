@@ -61,6 +61,15 @@ pub(crate) enum GetError {
     Corrupt,
 }
 
+/// A message that was got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Got {
+    /// Bytes of it.
+    pub length: usize,
+    /// How many of them, the first ones, are its manifest: what it carries, for who does not know what it is.
+    pub manifest: usize,
+}
+
 /// Who acts on a ring: its number among all queues, and the process.
 #[derive(Debug)]
 pub(crate) struct Actor<'a, S, P> {
@@ -126,15 +135,16 @@ impl Ring {
         [&self.producers.lock, &self.consumers.lock]
     }
 
-    /// Appends a message, made of these parts, unless `most` are there.
+    /// Appends a message, made of these parts, unless `most` are there. It begins with so many bytes of manifest.
     #[inline]
     pub(crate) fn put<S: Segments, P: Park>(
         &self,
         actor: &Actor<'_, S, P>,
         most: u32,
+        manifest: usize,
         parts: &[&[u8]],
     ) -> Result<(), PutError> {
-        self.put_draft(actor, most, &Draft { kind: record::MESSAGE, parts, large: None })
+        self.put_draft(actor, most, &Draft { kind: record::MESSAGE, manifest, parts, large: None })
     }
 
     /// Appends a message that lies in segments of this process, unless `most` are there. They belong to the queue then.
@@ -144,8 +154,8 @@ impl Ring {
         most: u32,
         chain: &Chain,
     ) -> Result<(), PutError> {
-        let draft = Draft { kind: record::LARGE, parts: &[&chain.bytes()], large: Some(chain.first) };
-        self.put_draft(actor, most, &draft)
+        let (bytes, large, manifest) = (chain.bytes(), Some(chain.first), chain.manifest);
+        self.put_draft(actor, most, &Draft { kind: record::LARGE, manifest, parts: &[&bytes], large })
     }
 
     fn put_draft<S: Segments, P: Park>(
@@ -170,13 +180,13 @@ impl Ring {
         result
     }
 
-    /// Takes the first message out: it fills `start`, and the rest is appended to `out`. Its length.
+    /// Takes the first message out: it fills `start`, and the rest is appended to `out`.
     pub(crate) fn get<S: Segments, P: Park>(
         &self,
         actor: &Actor<'_, S, P>,
         start: &mut [u8],
         out: &mut Vec<u8>,
-    ) -> Result<usize, GetError> {
+    ) -> Result<Got, GetError> {
         let consumers = &self.consumers;
         let acquired = consumers.lock.acquire(actor.own, actor.park, actor.deadline).ok_or(GetError::Busy)?;
         actor.segments.may_die();
@@ -187,9 +197,26 @@ impl Ring {
         actor.segments.may_die();
         let _ = consumers.lock.release(actor.park);
         match result? {
-            Taken::Copied(length) => Ok(length),
+            Taken::Copied(got) => Ok(got),
             Taken::Lent(chain) => chain.take(actor.segments, actor.own, start, out),
         }
+    }
+
+    /// Of a queue that has ended, in the hands of one process that clears it: the manifest of the next message that has one. The
+    /// head is past that message before anybody knows of it, so nobody ever gets it twice. `None`: there is no other.
+    ///
+    /// Journals are left as they are: only head and tail say what is in the queue.
+    pub(crate) fn give_up<S: Segments, P>(&self, actor: &Actor<'_, S, P>) -> Option<Vec<u8>> {
+        if !self.producers.may_carry() {
+            return None;
+        }
+        let manifest = self.consumers.pass(actor, &self.producers);
+        if manifest.is_none() {
+            // Before the segments are others': whoever goes on in our stead looks at none of them.
+            self.producers.carry_nothing();
+        }
+        actor.segments.may_die();
+        manifest
     }
 }
 

@@ -19,7 +19,7 @@ fn actor(memory: &Memory) -> Actor<'_, Memory, Alone> {
 
 fn got(ring: &Ring, memory: &Memory) -> Result<Vec<u8>, GetError> {
     let (mut start, mut rest) = ([0; 3], Vec::new());
-    let length = ring.get(&actor(memory), &mut start, &mut rest)?;
+    let length = ring.get(&actor(memory), &mut start, &mut rest)?.length;
     let start = start.get(..length).unwrap_or(&start);
     Ok([start, &rest].concat())
 }
@@ -33,9 +33,9 @@ fn halves(payload: &[u8]) -> [&[u8]; 2] {
 fn put(ring: &Ring, memory: &Memory, most: u32, payload: &[u8]) -> Result<(), PutError> {
     let (actor, parts) = (actor(memory), halves(payload));
     if payload.len() <= longest_inline(memory) {
-        return ring.put(&actor, most, &parts);
+        return ring.put(&actor, most, 0, &parts);
     }
-    let chain = Chain::write(memory, actor.own, &parts)?;
+    let chain = Chain::write(memory, actor.own, 0, &parts)?;
     ring.put_large(&actor, most, &chain).inspect_err(|_| chain.free(memory, actor.own))
 }
 
@@ -85,7 +85,7 @@ proptest! {
         let (positions, journals) = ring.words_for_tests();
         put(&ring, &memory, u32::MAX, &[5; 150]).unwrap();
         for _ in 0..6 {
-            ring.put(&actor(&memory), u32::MAX, &[b"0123456789"]).unwrap();
+            ring.put(&actor(&memory), u32::MAX, 0, &[b"0123456789"]).unwrap();
         }
         for (which, word, number) in words {
             let segment = Segment::new(number % 8 + 1).unwrap();
@@ -101,7 +101,8 @@ proptest! {
                 }
             }
             let _ = got(&ring, &memory);
-            let _ = ring.put(&actor(&memory), u32::MAX, &[b"abc"]);
+            let _ = ring.put(&actor(&memory), u32::MAX, 2, &[b"abc"]);
+            let _ = ring.give_up(&actor(&memory));
             let _ = put(&ring, &memory, u32::MAX, &[7; 100]);
         }
     }
@@ -111,7 +112,7 @@ proptest! {
 fn the_positions_go_round() {
     let memory: Memory = Memory::new(4, 64);
     let ring = Ring::new();
-    ring.put(&actor(&memory), 10, &[b"first"]).unwrap();
+    ring.put(&actor(&memory), 10, 0, &[b"first"]).unwrap();
     assert_eq!(got(&ring, &memory).unwrap(), b"first");
     // As if 2^24 - 2 messages had passed.
     for word in ring.words_for_tests().0 {
@@ -119,10 +120,10 @@ fn the_positions_go_round() {
         word.store(cursor.word(), Ordering::Relaxed);
     }
     for number in 0..5_u8 {
-        ring.put(&actor(&memory), 5, &[&[number]]).unwrap();
+        ring.put(&actor(&memory), 5, 0, &[&[number]]).unwrap();
         assert_eq!(ring.len(), u32::from(number) + 1);
     }
-    assert_eq!(ring.put(&actor(&memory), 5, &[b"more"]), Err(PutError::Full));
+    assert_eq!(ring.put(&actor(&memory), 5, 0, &[b"more"]), Err(PutError::Full));
     for number in 0..5_u8 {
         assert_eq!(got(&ring, &memory).unwrap(), [number]);
     }
@@ -134,8 +135,8 @@ fn segments_are_used_again_and_their_versions_tell() {
     let memory: Memory = Memory::new(3, 32);
     let ring = Ring::new();
     for round in 0..1000_u32 {
-        ring.put(&actor(&memory), 10, &[&round.to_ne_bytes()]).unwrap();
-        ring.put(&actor(&memory), 10, &[&[7; 20]]).unwrap();
+        ring.put(&actor(&memory), 10, 0, &[&round.to_ne_bytes()]).unwrap();
+        ring.put(&actor(&memory), 10, 0, &[&[7; 20]]).unwrap();
         assert_eq!(got(&ring, &memory).unwrap(), round.to_ne_bytes());
         assert_eq!(got(&ring, &memory).unwrap(), [7; 20]);
     }
@@ -150,6 +151,6 @@ fn segments_are_used_again_and_their_versions_tell() {
 fn a_message_that_is_too_long_for_a_record_is_not_put_as_one() {
     let memory: Memory = Memory::new(3, 64);
     let ring = Ring::new();
-    assert_eq!(ring.put(&actor(&memory), 10, &[&[7; 57]]), Err(PutError::TooLong));
+    assert_eq!(ring.put(&actor(&memory), 10, 0, &[&[7; 57]]), Err(PutError::TooLong));
     assert_eq!((ring.len(), memory.in_use()), (0, 0));
 }

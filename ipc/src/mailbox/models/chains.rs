@@ -86,7 +86,7 @@ impl<S: Segments> Process<'_, S> {
     /// Whether there was memory for it.
     fn put(&self, number: u64) -> bool {
         let bytes = number.to_ne_bytes().repeat(LENGTH);
-        let chain = Chain::write(self.segments, self.own, &[&bytes]);
+        let chain = Chain::write(self.segments, self.own, 0, &[&bytes]);
         let put = chain.and_then(|chain| {
             let put = self.shared.ring.put_large(&self.actor(), u32::MAX, &chain);
             put.inspect_err(|_| chain.free(self.segments, self.own))

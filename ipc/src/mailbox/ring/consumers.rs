@@ -1,7 +1,7 @@
 //! The side of a ring that gets.
 
 use super::producers::Producers;
-use super::{Actor, GetError};
+use super::{Actor, GetError, Got};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::mailbox::chain::{self, Chain};
 use crate::mailbox::record::{LARGE, Record};
@@ -31,8 +31,8 @@ pub(super) struct Consumers {
 /// A message that was taken.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// It was copied, and has this length.
-    Copied(usize),
+    /// It was copied.
+    Copied(Got),
     /// It lies in segments that are this process's now.
     Lent(Chain),
 }
@@ -73,7 +73,10 @@ impl Consumers {
         }
         segments.may_die();
         self.move_on(actor, head, &record);
-        let Some(chain) = large else { return Ok(Taken::Copied(record.length as usize)) };
+        let Some(chain) = large else {
+            let (length, manifest) = (record.length as usize, record.manifest as usize);
+            return Ok(Taken::Copied(Got { length, manifest }));
+        };
         let is_ours = change(
             segments,
             chain.first.owned_by(Owner::Queue(actor.queue)),
@@ -122,6 +125,40 @@ impl Consumers {
         note::<S>(&self.lending, chain.first);
         actor.segments.may_die();
         Ok(())
+    }
+
+    /// Moves the head past the next message that has a manifest, which it gives. Each segment is looked at once at most, wherever
+    /// links may lead.
+    pub(super) fn pass<S: Segments, P>(
+        &self,
+        actor: &Actor<'_, S, P>,
+        producers: &Producers,
+    ) -> Option<Vec<u8>> {
+        let segments = actor.segments;
+        let mut head = Cursor::from_word(self.head.load(Ordering::Relaxed));
+        let tail = Cursor::from_word(producers.tail.load(Ordering::Acquire));
+        let mut left = segments.used();
+        while head.count != tail.count {
+            let record = first_record(actor, producers, head, tail)?;
+            if head.segment != Some(record.segment) {
+                left = left.checked_sub(1)?;
+            }
+            head = record.cursor.after(record.size);
+            if record.manifest == 0 {
+                continue;
+            }
+            let manifest = match record.kind {
+                LARGE => Chain::read(segments, &record)
+                    .and_then(|chain| chain.read_manifest(segments, Owner::Queue(actor.queue))),
+                _ => record.read_manifest(segments),
+            };
+            self.head.store(head.word(), Ordering::Release);
+            segments.may_die();
+            if manifest.is_some() {
+                return manifest;
+            }
+        }
+        None
     }
 
     /// The tail, as far as this consumer has to know it; `None`: there is no message.

@@ -26,14 +26,17 @@ pub(super) struct Producers {
     pub(super) sending: AtomicU64,
     /// The count of `tail` before that is done. Written before `sending`.
     sent_before: AtomicU32,
+    /// 1: messages may have a manifest. Written before the first such message is published; 0 again when the queue has ended and
+    /// all of them were seen.
+    carries: AtomicU32,
 }
 
 impl Producers {
     #[cfg(test)]
     pub(super) fn new() -> Self {
         let [tail, taking, known_head, sending] = [(); 4].map(|()| AtomicU64::new(0));
-        let [first, sent_before] = [(); 2].map(|()| AtomicU32::new(0));
-        Self { lock: Lock::new(), first, tail, taking, known_head, sending, sent_before }
+        let [first, sent_before, carries] = [(); 3].map(|()| AtomicU32::new(0));
+        Self { lock: Lock::new(), first, tail, taking, known_head, sending, sent_before, carries }
     }
 
     pub(super) fn clear(&self) {
@@ -41,7 +44,18 @@ impl Producers {
             word.store(0, Ordering::Relaxed);
         }
         self.first.store(0, Ordering::Relaxed);
+        self.carry_nothing();
         self.lock.clear();
+    }
+
+    /// Whether messages may have a manifest.
+    pub(super) fn may_carry(&self) -> bool {
+        self.carries.load(Ordering::Relaxed) != 0
+    }
+
+    /// No message has one.
+    pub(super) fn carry_nothing(&self) {
+        self.carries.store(0, Ordering::Release);
     }
 
     pub(super) fn put<S: Segments, P>(
@@ -69,6 +83,9 @@ impl Producers {
         draft.write(segments, segment, cursor.offset);
         if let Some(first) = draft.large {
             self.hand_over(actor, first, tail)?;
+        }
+        if draft.manifest > 0 {
+            self.carries.store(1, Ordering::Relaxed);
         }
         segments.may_die();
         self.tail.store(cursor.after(size).word(), Ordering::Release);
@@ -106,7 +123,11 @@ impl Producers {
         let has_room_for_end = tail.segment.filter(|_| tail.offset + HEADER <= segments.room());
         if let Some(last) = has_room_for_end {
             segments.back(last, tail.offset + HEADER).map_err(|NoSpace| PutError::NoSpace)?;
-            Draft { kind: record::END, parts: &[], large: None }.write(segments, last, tail.offset);
+            Draft { kind: record::END, manifest: 0, parts: &[], large: None }.write(
+                segments,
+                last,
+                tail.offset,
+            );
         }
         let spare = Segment::new(consumers.spare.load(Ordering::Relaxed));
         let next = take_free(segments, spare, Owner::Queue(actor.queue), |moving| {
