@@ -18,6 +18,7 @@ mod budget;
 pub(crate) mod cell;
 #[cfg(test)]
 mod deaths;
+mod endings;
 pub(crate) mod handle;
 mod holders;
 mod layout;
@@ -30,7 +31,7 @@ mod usage;
 
 use crate::atomic::{AtomicU32, Ordering};
 use crate::authkey::random_bytes;
-use crate::deposit;
+use crate::deposit::{self, Tickets};
 use crate::gate;
 use crate::liveness::{self, Identity, Keeper, ProcessId, Table};
 use crate::mailbox::queue::Words;
@@ -44,7 +45,7 @@ use crate::sys::memory::{self, Map};
 use crate::{Error, Result};
 use annex::Annexes;
 use cell::{Cell, Cells, Clearing, Kind, Place};
-pub(crate) use handle::{Handle, Pin};
+pub(crate) use handle::{Handle, Pin, take_off};
 pub(crate) use layout::Header;
 use layout::Layout;
 use nix::errno::Errno;
@@ -154,10 +155,14 @@ pub(crate) struct Arena {
 
 static ARENA: OnceLock<Arena> = OnceLock::new();
 
+/// This process, if it uses shared memory.
+pub(crate) fn own() -> Option<ProcessId> {
+    ARENA.get().and_then(Arena::inside)
+}
+
 /// Of what this process has handles: what a copy by fork has too. The gate is closed.
 pub(crate) fn held() -> Vec<Place> {
-    let is_inside = ARENA.get().is_some_and(|arena| arena.inside().is_some());
-    if is_inside { handle::holdings().all() } else { Vec::new() }
+    if own().is_some() { handle::holdings().all() } else { Vec::new() }
 }
 
 /// The arena of this family, mapped now if it was not before.
@@ -303,6 +308,7 @@ impl Arena {
 
     /// What is done for the process `gone`, by this one. It may be cut off anywhere, and be done by several at the same time.
     fn sweep(&self, gone: ProcessId, own: ProcessId) {
+        let mut tickets = Tickets::default();
         self.annexes.sweep(gone);
         for index in self.cells.all() {
             // In all objects, since it may have held any.
@@ -317,8 +323,10 @@ impl Arena {
                 }
                 None => {}
             }
-            handle::give_up(self, index, gone, own);
+            tickets.append(handle::give_up(self, index, gone, own));
         }
+        // Who keeps the descriptors may be stopped, and a keeper waits for nobody.
+        tickets.give_back_aside();
     }
 
     /// The oldest process of those that use shared memory, live, and are `fit`.
@@ -347,11 +355,8 @@ impl Arena {
         self.table.is_holder(process)
     }
 
-    /// Gives back what belongs to an object that has ended.
-    fn bury(&self, ended: Option<Clearing>) {
-        if let Some(clearing) = ended {
-            self.annexes.clear(clearing.place.index, clearing.place.kind);
-            self.cells.free(clearing);
-        }
+    /// Gives back what belongs to an object that has ended, and ends what ends with it. No lock of this process is held.
+    fn bury(&self, ended: Option<Clearing>) -> Tickets {
+        ended.map_or_else(Tickets::default, |ended| endings::bury(&self.cells, &self.annexes, ended))
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! deposited -> taken             by the first who shows the ticket
-//!           -> taken back        by the sender: the message was not sent
+//!           -> taken back        by the sender: the message was not sent; or by who ends the queue in which it was left, or cannot
+//!                                decode it
 //! lent      -> lent ...          as often as the ticket is shown: the message may be decoded by several
 //!           -> taken back        by the sender: it is settled; or the sender is gone, and nobody can need it
 //! ```
@@ -19,6 +20,7 @@
 //! | the sender, later | it is taken as if nothing had happened, or no longer lent |
 //! | the receiver, before it asks | it stays until the host ends, unless it is lent |
 //! | the receiver, as it asks | it ends with the receiver |
+//! | who gives tickets back, before it asks | it stays until the host ends |
 //! | the host | it ends; whoever shows the ticket is told so, and a sender that waits asks the next oldest |
 //!
 //! Invariants:
@@ -26,22 +28,24 @@
 //! - what is kept is private: no copy of the host by fork has it;
 //! - the host does for itself what it can do for itself; others are served by its thread `procession-deposit`, which starts when
 //!   somebody first asks for it (see [`service`]);
-//! - nobody waits longer than [`PATIENCE`].
+//! - nobody waits longer than [`PATIENCE`], and a keeper not at all: tickets that it gives back are a thread's affair, `procession-give`.
 
 mod service;
 
-use crate::arena::{Arena, arena};
+use crate::arena::{self, Arena, arena};
 use crate::authkey::random_bytes;
 use crate::codec::HandleFd;
-use crate::gate::{self, PerProcess, PrivateFd};
+use crate::gate::{self, Passage, PerProcess, PrivateFd};
 use crate::liveness::ProcessId;
-use crate::{Error, Result, start};
+use crate::{Error, Result, start, travel};
+use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
-use service::ask;
+use service::{STACK, ask};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::thread::Builder;
+use std::time::{Duration, Instant};
 
 /// Most descriptors that a host keeps.
 const MOST: usize = 512;
@@ -72,7 +76,7 @@ enum Request {
         lender: Option<u32>,
     },
     Take(Number),
-    TakeBack(Number),
+    TakeBack(Vec<Number>),
 }
 
 /// What it answers.
@@ -141,8 +145,11 @@ impl Request {
                 store.put(fd.into_owned(), lender.transpose()?).map(Answer::Deposited)
             }
             Self::Take(number) => store.take(&number).map(|fd| Answer::Taken(fd.into())),
-            Self::TakeBack(number) => {
-                store.0.remove(&number);
+            Self::TakeBack(numbers) => {
+                let ended: Vec<_> = numbers.iter().filter_map(|number| store.0.remove(number)).collect();
+                drop(store);
+                // Closed without the lock.
+                drop(ended);
                 Ok(Answer::TakenBack)
             }
         }
@@ -150,10 +157,14 @@ impl Request {
 
     /// Has the host do it.
     fn send(self, host: ProcessId) -> Result<Answer> {
-        if arena()?.inside() == Some(host) {
+        self.send_until(host, Instant::now() + PATIENCE)
+    }
+
+    fn send_until(self, host: ProcessId, deadline: Instant) -> Result<Answer> {
+        if arena::own() == Some(host) {
             return self.carry_out();
         }
-        match ask(host, &self)? {
+        match ask(host, &self, deadline)? {
             Answer::Gone => Err(Error::Gone { what: WHAT }),
             Answer::Failed(reason) => {
                 Err(Error::os("leave a descriptor with another process", std::io::Error::other(reason)))
@@ -224,21 +235,89 @@ impl Deposit {
 impl Drop for Deposit {
     fn drop(&mut self) {
         // In a copy by fork, it is the parent's.
-        let is_ours = arena().is_ok_and(|arena| arena.inside() == Some(self.by));
+        let is_ours = arena::own() == Some(self.by);
         let host = ProcessId::from_bits(self.ticket.host).filter(|_| is_ours && !self.is_left);
         if let Some(host) = host {
             // If the host is gone, so is the descriptor.
-            let _ = Request::TakeBack(self.ticket.number).send(host);
+            let _ = Request::TakeBack(vec![self.ticket.number]).send(host);
         }
     }
 }
 
-/// Takes what a ticket is for.
+/// Takes what a ticket is for. Whatever comes of it, nobody need give the ticket back.
 pub(crate) fn take(ticket: Ticket) -> Result<OwnedFd> {
+    travel::note_ticket(ticket);
     let host = ProcessId::from_bits(ticket.host).ok_or(Error::Malformed { what: "ticket" })?;
     match Request::Take(ticket.number).send(host)? {
         Answer::Taken(fd) => Ok(fd.into_owned()),
         _ => Err(Error::Malformed { what: "answer of whoever keeps descriptors" }),
+    }
+}
+
+/// Tickets of messages that nobody will decode.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[must_use = "the descriptors stay where they are until the tickets are given back"]
+pub(crate) struct Tickets(Vec<Ticket>);
+
+impl Tickets {
+    /// Takes those over.
+    pub(crate) fn append(&mut self, mut more: Self) {
+        self.0.append(&mut more.0);
+    }
+
+    /// One less; mostly the last one.
+    pub(crate) fn remove(&mut self, ticket: Ticket) {
+        if let Some(at) = self.0.iter().rposition(|&other| other == ticket) {
+            self.0.swap_remove(at);
+        }
+    }
+
+    /// Has the hosts drop what the tickets are for. For all of them together, they are waited for no longer than [`PATIENCE`]; what
+    /// one does not drop then stays until it ends.
+    ///
+    /// Whoever is inside the gate waits for nobody: then it is done [aside](Self::give_back_aside).
+    pub(crate) fn give_back(self) {
+        if gate::is_inside() {
+            return self.give_back_aside();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        for (host, numbers) in self.by_host() {
+            let host = ProcessId::from_bits(host);
+            let _ = host.map(|host| Request::TakeBack(numbers).send_until(host, deadline));
+        }
+    }
+
+    /// Does it on a thread of its own, if somebody else has to be asked. Without one to be had, the descriptors stay until their hosts end.
+    pub(crate) fn give_back_aside(self) {
+        let own = arena::own().map(ProcessId::bits);
+        if self.0.iter().all(|ticket| Some(ticket.host) == own) {
+            let numbers = self.by_host().into_values();
+            return numbers.for_each(|numbers| drop(Request::TakeBack(numbers).carry_out()));
+        }
+        let run = move |passage: Passage| {
+            let _ = SigSet::all().thread_block();
+            drop(passage);
+            self.give_back();
+        };
+        let _ = gate::spawn(Builder::new().name("procession-give".to_owned()).stack_size(STACK), run);
+    }
+
+    /// Not more of each host than it can keep.
+    fn by_host(self) -> BTreeMap<u32, Vec<Number>> {
+        let mut hosts: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for Ticket { host, number } in self.0 {
+            let numbers = hosts.entry(host).or_default();
+            if numbers.len() < MOST {
+                numbers.push(number);
+            }
+        }
+        hosts
+    }
+}
+
+impl FromIterator<Ticket> for Tickets {
+    fn from_iter<I: IntoIterator<Item = Ticket>>(tickets: I) -> Self {
+        Self(tickets.into_iter().collect())
     }
 }
 

@@ -162,6 +162,11 @@ pub fn enter(what: &'static str) -> Passage {
     Passage::on_this_thread(what)
 }
 
+/// Whether this thread is inside.
+pub(crate) fn is_inside() -> bool {
+    depth() > 0
+}
+
 /// Waits for forks, and counts somebody inside.
 fn come_in(what: &'static str) {
     let mut state = lock();

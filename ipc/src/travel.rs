@@ -4,17 +4,21 @@
 //! of those that are on their way. Whoever encodes a message knows what will become of the bytes, and says so:
 //!
 //! - [`once`]: they are decoded at most once. Each handle in them pins its object; who decodes takes the pin up. What is
-//!   never sent takes its pins off ([`Pins`]). If the bytes are lost with a process that is killed, the pin stays, and the
-//!   object lives as long as the family;
+//!   never sent takes its pins off ([`Pins`]). What is put into a queue begins with a list of its pins (`manifest`), so that
+//!   somebody can give them up who does not know what it is. If the bytes are lost with a process that is killed, or with a
+//!   connection, the pin stays, and the object lives as long as the family;
 //! - [`often`]: they are decoded any number of times, while the sender keeps the handles that are in them ([`Kept`]);
 //! - otherwise, nothing is known (an encoder of the program, say): the objects live as long as the family.
 //!
 //! Nothing is ever ended too early for whoever does as it was said. If bytes are decoded more often, a handle may come too
 //! late, which is an error.
 
+mod manifest;
+
 use crate::arena::cell::Place;
 use crate::arena::{Handle, Pin};
 use crate::deposit::Deposit;
+pub(crate) use manifest::{Manifest, arrive, note_arrival, note_ticket};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -113,6 +117,12 @@ impl Pins {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.pins.is_empty() && self.deposits.is_empty()
+    }
+
+    /// What the message carries, for somebody who does not know what it is.
+    pub(crate) fn manifest(&self) -> Manifest {
+        let places = self.pins.iter().rev().map(Pin::place).collect();
+        Manifest { places, tickets: self.deposits.iter().rev().map(Deposit::ticket).collect() }
     }
 }
 

@@ -44,6 +44,7 @@ mod growth;
 mod handles;
 mod handles_death;
 mod hygiene;
+mod leftovers;
 mod library;
 mod lock;
 mod lock_async;

@@ -33,6 +33,7 @@ pub(crate) use super::state::{Kind, Mark};
 use super::state::{Stage, State};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::liveness::ProcessId;
+use serde::{Deserialize, Serialize};
 
 /// Words of the body. Loom is spared those that do not matter to it.
 const BODY_WORDS: usize = if cfg!(loom) { 1 } else { 14 };
@@ -114,7 +115,7 @@ impl Cell {
 }
 
 /// Names an object for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Place {
     /// Which cell.
     pub(crate) index: u32,
@@ -131,6 +132,8 @@ pub(crate) struct Place {
 pub(crate) struct Clearing {
     /// What ended.
     pub(crate) place: Place,
+    /// This process.
+    pub(crate) by: ProcessId,
 }
 
 /// All cells of an arena.
@@ -297,11 +300,11 @@ impl Cells {
         let ended = |state| is_such(state).then(|| state.with(Stage::Clearing(own)));
         let State { generation, kind, .. } = self.cell(index)?.update(ended)?;
         step_point();
-        Some(Clearing { place: Place { index, generation, kind: kind? } })
+        Some(Clearing { place: Place { index, generation, kind: kind? }, by: own })
     }
 
     /// Clearing -> Free. Nobody else changes the cell while we live.
-    pub(crate) fn free(&self, Clearing { place }: Clearing) {
+    pub(crate) fn free(&self, Clearing { place, .. }: Clearing) {
         let Some(cell) = self.cell(place.index) else { return };
         for word in &cell.body {
             word.store(0, Ordering::Relaxed);

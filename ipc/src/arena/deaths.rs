@@ -39,7 +39,7 @@ pub(super) fn may_die() {
 }
 
 /// Runs `body` as a process that is killed after so many points. `None`: it was.
-fn mortal<R>(fuse: u32, body: impl FnOnce() -> R) -> Option<R> {
+pub(super) fn mortal<R>(fuse: u32, body: impl FnOnce() -> R) -> Option<R> {
     FUSE.set(fuse);
     let done = catch_unwind(AssertUnwindSafe(body));
     FUSE.set(0);

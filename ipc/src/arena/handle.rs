@@ -7,8 +7,9 @@
 //! All that this process does with handles is done inside the gate and under one lock, [`HOLDINGS`]: so of several threads one at a
 //! time looks whether an object has ended, and a fork finds the list whole.
 
-use super::cell::{Cell, Kind, Mark, Place};
+use super::cell::{Cell, Cells, Clearing, Kind, Mark, Place};
 use super::{Arena, arena};
+use crate::deposit::Tickets;
 use crate::gate;
 use crate::liveness::ProcessId;
 use crate::shm::Shareable;
@@ -94,9 +95,8 @@ impl Drop for Held {
         // A copy by fork that was never inside has set no bit.
         let own = self.arena.inside().filter(|_| is_last);
         let ended = own.and_then(|own| self.arena.cells().leave(self.place.index, own));
-        drop(holdings);
-        self.arena.bury(ended);
-        drop(passage);
+        drop((holdings, passage));
+        self.arena.bury(ended).give_back();
     }
 }
 
@@ -104,9 +104,7 @@ impl Drop for Held {
 #[derive(Serialize, Deserialize)]
 struct Address {
     family: u64,
-    index: u32,
-    generation: u32,
-    kind: u8,
+    place: Place,
     /// Whether the object has a pin for it.
     pinned: bool,
 }
@@ -189,7 +187,7 @@ impl Handle {
             return Err(self.gone());
         }
         match way {
-            Way::Once => travel::note_pin(Pin::new(self.arena, self.place, own)),
+            Way::Once => travel::note_pin(Pin::new(self.place, own)),
             Way::Often => travel::note_handle(self.clone()),
             Way::Unknown => {}
         }
@@ -197,8 +195,7 @@ impl Handle {
     }
 
     fn address(&self, pinned: bool) -> Address {
-        let Place { index, generation, kind } = self.place;
-        Address { family: self.arena.id(), index, generation, kind: kind.number(), pinned }
+        Address { family: self.arena.id(), place: self.place, pinned }
     }
 
     /// Reads a handle of an object of `kind`.
@@ -207,28 +204,26 @@ impl Handle {
         deserializer: D,
     ) -> Result<Self, D::Error> {
         let address = Address::deserialize(deserializer)?;
-        if Kind::from_number(address.kind) != Some(kind) {
+        if address.place.kind != kind {
             return Err(de::Error::custom(Error::Malformed { what: "kind of a handle" }));
         }
         Self::arrive(&address).map_err(de::Error::custom)
     }
 
     fn arrive(address: &Address) -> Result<Self> {
-        let kind = Kind::from_number(address.kind).ok_or(Error::Malformed { what: "kind of a handle" })?;
-        let arena = arena()?;
+        let (arena, place) = (arena()?, address.place);
         if arena.id() != address.family {
-            return Err(Error::ForeignFamily { what: kind.name() });
+            return Err(Error::ForeignFamily { what: place.kind.name() });
         }
-        let place = Place { index: address.index, generation: address.generation, kind };
         let held = if codec::is_checking() { None } else { Some(adopt(arena, place, address.pinned)?) };
-        Self::to(arena, place, held).ok_or(Error::Gone { what: kind.name() })
+        Self::to(arena, place, held).ok_or(Error::Gone { what: place.kind.name() })
     }
 }
 
 /// Takes up a handle of `place`.
 fn adopt(arena: &'static Arena, place: Place, was_pinned: bool) -> Result<Held> {
     let own = arena.own()?;
-    let _passage = gate::enter(COUNTING);
+    let passage = gate::enter(COUNTING);
     let mut holdings = holdings();
     let gone = Err(Error::Gone { what: place.kind.name() });
     let held = holdings.at(place.index);
@@ -238,11 +233,14 @@ fn adopt(arena: &'static Arena, place: Place, was_pinned: bool) -> Result<Held> 
     }
     if arena.cells().adopt(place, own, was_pinned) {
         holdings.add(place);
+        if was_pinned {
+            travel::note_arrival(place);
+        }
         return Ok(Held { arena, place });
     }
     let ended = if held.is_none() { arena.cells().leave(place.index, own) } else { None };
-    drop(holdings);
-    arena.bury(ended);
+    drop((holdings, passage));
+    arena.bury(ended).give_back();
     gone
 }
 
@@ -267,35 +265,55 @@ impl<'de> Deserialize<'de> for Handle {
 
 /// A handle on its way keeps its object alive. Dropped, it takes its pin off: the handle will never arrive.
 pub(crate) struct Pin {
-    arena: &'static Arena,
     place: Place,
     by: ProcessId,
     is_left: bool,
 }
 
 impl Pin {
-    fn new(arena: &'static Arena, place: Place, by: ProcessId) -> Self {
-        Self { arena, place, by, is_left: false }
+    fn new(place: Place, by: ProcessId) -> Self {
+        Self { place, by, is_left: false }
     }
 
     /// The handle has left: whoever takes it up takes the pin off.
     pub(crate) fn leave(mut self) {
         self.is_left = true;
     }
+
+    /// What is pinned.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        // In a copy by fork, it is the parent's.
-        let Some(own) = self.arena.inside().filter(|own| *own == self.by && !self.is_left) else { return };
-        let passage = gate::enter(COUNTING);
-        let holdings = holdings();
-        self.arena.cells().unpin(self.place);
-        let ended = self.arena.cells().examine(self.place.index, own);
-        drop(holdings);
-        self.arena.bury(ended);
-        drop(passage);
+        if !self.is_left {
+            take_off(&[self.place], Some(self.by)).give_back();
+        }
     }
+}
+
+/// Takes pins off that nobody will take up, in the process `by`: in a copy of it by fork, they are the parent's. The tickets are
+/// those in messages of queues that so have ended.
+pub(crate) fn take_off(places: &[Place], by: Option<ProcessId>) -> Tickets {
+    let mut tickets = Tickets::default();
+    let Ok(arena) = arena() else { return tickets };
+    let Some(own) = arena.inside().filter(|own| Some(*own) == by) else { return tickets };
+    for place in places {
+        let passage = gate::enter(COUNTING);
+        let ended = unpin(arena.cells(), *place, own);
+        drop(passage);
+        tickets.append(arena.bury(ended));
+    }
+    tickets
+}
+
+/// Takes one off, and looks whether that was the last that kept the object. The caller is inside the gate.
+pub(super) fn unpin(cells: &Cells, place: Place, own: ProcessId) -> Option<Clearing> {
+    let _holdings = holdings();
+    cells.unpin(place);
+    cells.examine(place.index, own)
 }
 
 impl fmt::Debug for Pin {
@@ -316,20 +334,23 @@ pub(super) fn lend(arena: &Arena, places: &[Place], own: ProcessId, to: ProcessI
 /// In a process that has just got its id: what it holds already, it has as a copy by fork.
 pub(super) fn adopt_inherited(arena: &Arena, own: ProcessId) {
     let mut holdings = holdings();
+    let mut ended = Vec::new();
     for place in holdings.all() {
         if !arena.cells().adopt(place, own, false) {
             // It is gone, or its maker has never let it go: somebody else's fork, of which nobody knew.
             holdings.0.remove(&place.index);
-            arena.bury(arena.cells().leave(place.index, own));
+            ended.push(arena.cells().leave(place.index, own));
         }
     }
+    drop(holdings);
+    ended.into_iter().for_each(|ended| arena.bury(ended).give_back());
 }
 
 /// What a sweep does with a cell for the process `gone`: gives its handles up, and ends what it has not ended to its end.
-pub(super) fn give_up(arena: &Arena, index: u32, gone: ProcessId, own: ProcessId) {
-    let _passage = gate::enter("giving up the handles of a process that is gone");
+pub(super) fn give_up(arena: &Arena, index: u32, gone: ProcessId, own: ProcessId) -> Tickets {
+    let passage = gate::enter("giving up the handles of a process that is gone");
     let holdings = holdings();
     let ended = arena.cells().sweep(index, gone, own, || arena.has_slot(gone));
-    drop(holdings);
-    arena.bury(ended);
+    drop((holdings, passage));
+    arena.bury(ended)
 }

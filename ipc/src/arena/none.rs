@@ -6,6 +6,8 @@ mod models;
 mod state;
 
 use crate::Result;
+use crate::deposit::Tickets;
+use crate::liveness::ProcessId;
 use cell::Place;
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
@@ -41,6 +43,21 @@ impl Handle {
 impl Pin {
     /// There is none.
     pub(crate) fn leave(self) {}
+
+    /// There is none.
+    pub(crate) fn place(&self) -> Place {
+        match *self {}
+    }
+}
+
+/// Does nothing.
+pub(crate) fn take_off(_places: &[Place], _by: Option<ProcessId>) -> Tickets {
+    Tickets::default()
+}
+
+/// None.
+pub(crate) fn own() -> Option<ProcessId> {
+    None
 }
 
 /// Nothing.

@@ -274,6 +274,11 @@ impl Segments for SegmentTable {
     fn append(&self, segment: Segment, at: u32, length: u32, out: &mut Vec<u8>) -> Option<()> {
         self.region.append(self.place(segment, at, length)?, length as usize, out)
     }
+
+    #[cfg(test)]
+    fn may_die(&self) {
+        super::deaths::may_die();
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //!
 //! What was read is memory that others can write: a word that says nothing sensible is no state.
 
+use crate::Error;
 use crate::liveness::ProcessId;
+use serde::{Deserialize, Serialize};
 
 const KIND_BITS: u32 = 4;
 const STAGE_BITS: u32 = 3;
@@ -20,8 +22,9 @@ const THERE: u64 = 4;
 /// Most pins that are counted. An object with more lives with the family.
 const MOST_PINS: u32 = (1 << WHO_BITS) - 1;
 
-/// What an object is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What an object is. It travels as its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
 pub(crate) enum Kind {
     /// A [`Lock`](crate::sync::lock::Lock).
     Lock,
@@ -31,14 +34,14 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Its number, in headers and in handles on their way; never 0.
-    pub(crate) fn number(self) -> u8 {
+    fn number(self) -> u8 {
         match self {
             Self::Lock => 1,
             Self::Queue => 2,
         }
     }
 
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
+    fn from_number(number: u8) -> Option<Self> {
         [Self::Lock, Self::Queue].into_iter().find(|kind| kind.number() == number)
     }
 
@@ -48,6 +51,20 @@ impl Kind {
             Self::Lock => "lock",
             Self::Queue => "queue",
         }
+    }
+}
+
+impl From<Kind> for u8 {
+    fn from(kind: Kind) -> Self {
+        kind.number()
+    }
+}
+
+impl TryFrom<u8> for Kind {
+    type Error = Error;
+
+    fn try_from(number: u8) -> Result<Self, Error> {
+        Self::from_number(number).ok_or(Error::Malformed { what: "kind of a handle" })
     }
 }
 

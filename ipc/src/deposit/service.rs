@@ -10,7 +10,7 @@
 //! Each request has a connection of its own: both sides prove that they know the key of the family, then one request, one answer.
 //! The thread serves one after the other, and gives nobody more than [`TURN`].
 
-use super::{Answer, PATIENCE, Request, WHAT};
+use super::{Answer, Request, WHAT};
 use crate::arena::{Arena, arena};
 use crate::atomic::{AtomicU32, Ordering};
 use crate::authkey::authkey;
@@ -39,13 +39,12 @@ const TURN: Duration = Duration::from_secs(1);
 /// How often it is looked whether a host that is waited for is still there.
 const ROUND: Duration = Duration::from_millis(50);
 
-/// Stack of the thread: it calls little.
-const STACK: usize = 128 * 1024;
+/// Stack of a thread here: it calls little.
+pub(super) const STACK: usize = 128 * 1024;
 
 /// Has another process answer a request.
-pub(super) fn ask(host: ProcessId, request: &Request) -> Result<Answer> {
+pub(super) fn ask(host: ProcessId, request: &Request, deadline: Instant) -> Result<Answer> {
     let arena = arena()?;
-    let deadline = Instant::now() + PATIENCE;
     let word = arena.deposit_word(host).ok_or(Error::Gone { what: WHAT })?;
     if word.compare_exchange(UNKNOWN, WANTED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
         arena.wake_keepers();
@@ -127,7 +126,7 @@ fn answer(connection: &Connection) -> Result<()> {
     let told = connection.send(&answer);
     if let (Err(_), Answer::Deposited(number)) = (&told, &answer) {
         // Nobody has the ticket.
-        let _ = Request::TakeBack(*number).carry_out();
+        let _ = Request::TakeBack(vec![*number]).carry_out();
     }
     told
 }

@@ -5,6 +5,7 @@
 //! `String` from there into the value. Everything else passes through a buffer that its thread keeps.
 
 use super::queue::{SharedQueue, Wait};
+use super::ring::Got;
 use crate::codec::{self, Raw, Wire};
 use crate::sync::tasks;
 use crate::{Error, Result, travel};
@@ -52,6 +53,12 @@ fn with_buffer<T>(run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     done
 }
 
+/// Reads a value that carries something.
+#[cold]
+fn unpack<T: Wire>(message: &[u8], got: Got) -> Result<T> {
+    travel::arrive(message.get(..got.length).unwrap_or(message), got.manifest, codec::decode_wire)
+}
+
 impl SharedQueue {
     /// Puts a value.
     ///
@@ -65,7 +72,11 @@ impl SharedQueue {
         }
         with_buffer(|buffer| {
             let ((), pins) = travel::once(|| codec::encode_checked::<T, T>(value, buffer))?;
-            self.put(&[buffer], wait)?;
+            if pins.is_empty() {
+                return self.put(&[buffer], wait);
+            }
+            let manifest = codec::encode(&pins.manifest())?;
+            self.put_carrying(manifest.len(), &[&manifest, buffer], wait)?;
             pins.leave();
             Ok(())
         })
@@ -92,12 +103,15 @@ impl SharedQueue {
     pub fn take_value<T: Wire>(&self, wait: Wait) -> Result<T> {
         if let Some(mut raw) = Raw::<T>::new() {
             let (length, content) = raw.parts();
-            self.take(length, content, wait)?;
+            let got = self.take(length, content, wait)?;
+            if got.manifest > 0 {
+                return unpack(&[length, content.as_slice()].concat(), got);
+            }
             return Ok(raw.value()?);
         }
-        with_buffer(|buffer| {
-            self.take(&mut [], buffer, wait)?;
-            Ok::<T, Error>(codec::decode_wire(buffer)?)
+        with_buffer(|buffer| match self.take(&mut [], buffer, wait)? {
+            Got { manifest: 0, .. } => Ok(codec::decode_wire(buffer)?),
+            got => unpack(buffer, got),
         })
     }
 
