@@ -1,12 +1,12 @@
 //! Locks in a queue: who puts one and who gets one is killed at every point. The lock is there for everybody who has a handle
-//! or gets one, and ends with the last of them, unless a message was lost with the dead.
+//! or gets one, and ends with the last of them, unless a message was lost with the dead. So it is when the queue ends with them in it.
 
 use procession::prelude::*;
-use procession_ipc::usage;
+use procession_ipc::{Usage, usage};
 use serde::{Deserialize, Serialize};
 
 use crate::points::{Scene, kill_everywhere};
-use crate::queue::{options, words};
+use crate::queue::{LARGE, options, words};
 use crate::sleeper::PATIENCE;
 use crate::support::{eventually, isolated_with};
 use crate::trace::between_marks;
@@ -107,4 +107,61 @@ fn a_process_is_killed_anywhere_in_putting_a_lock_into_a_queue() {
 #[test]
 fn a_process_is_killed_anywhere_in_getting_a_lock_out_of_a_queue() {
     isolated_with(options(), || kill_everywhere("get of a lock", &mut Travelling::new(Act::Get)));
+}
+
+/// The process that is killed. The queue that it drops has locks in it, of one of which there is a handle elsewhere.
+fn end(kept: Lock, line: Connection) {
+    // Whatever is done once in a process is done now.
+    drop(filled(&kept));
+    let queue = filled(&kept);
+    drop(kept);
+    between_marks(&line, || drop(queue));
+}
+
+/// Two messages with two locks each, the second one large, and some without.
+fn filled(kept: &Lock) -> Queue<(Vec<Lock>, Vec<u8>)> {
+    let queue = Queue::new().unwrap();
+    let new = || Lock::new().unwrap();
+    for (locks, length) in
+        [(vec![], 8), (vec![kept.clone(), new()], 8), (vec![new(), new()], LARGE), (vec![], 8)]
+    {
+        queue.put((locks, vec![1; length])).unwrap();
+    }
+    queue
+}
+
+/// Each time another lock is in the queue, and here.
+struct Ending {
+    kept: Lock,
+    before: Usage,
+}
+
+impl Scene for Ending {
+    fn start(&mut self) -> (Process<()>, Connection) {
+        self.kept = Lock::new().unwrap();
+        let (line, there) = pipe().unwrap();
+        (Process::spawn(end, (self.kept.clone(), there)).unwrap(), line)
+    }
+
+    fn check(&mut self, is_done: bool) {
+        eventually("it was swept for", || usage().unwrap().processes == self.before.processes);
+        assert!(self.kept.try_acquire().unwrap().is_some(), "it has ended too early");
+        // The last handle of the old one goes.
+        self.kept = Lock::new().unwrap();
+        let now = usage().unwrap();
+        let left = now.objects - self.before.objects;
+        let most = if is_done { 0 } else { 2 };
+        assert!(left <= most, "{left} locks are left");
+        assert_eq!(now.segments, self.before.segments);
+        self.before = now;
+    }
+}
+
+#[test]
+fn a_process_is_killed_anywhere_in_dropping_a_queue_with_locks_in_it() {
+    isolated_with(options(), || {
+        let kept = Lock::new().unwrap();
+        let before = usage().unwrap();
+        kill_everywhere("end of a queue with locks", &mut Ending { kept, before });
+    });
 }
