@@ -127,7 +127,7 @@ impl fmt::Debug for Lock {
     }
 }
 
-/// The lock is held; dropping this releases it. If others have released it and acquired it since, it stays theirs.
+/// The lock is held; dropping this releases it, also when a panic does, as Python's `with`. If others have released it and acquired it since, it stays theirs.
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct LockGuard<'a> {

@@ -67,6 +67,11 @@ fn a_guard_releases_its_lock() {
         drop(lock.try_acquire().unwrap().unwrap());
         drop(lock.acquire_timeout(Duration::MAX).unwrap().unwrap());
         assert!(!lock.is_locked());
+        let panics = std::panic::catch_unwind(|| {
+            let _guard = lock.acquire().unwrap();
+            panic!("with the lock in its hands");
+        });
+        assert!(panics.is_err() && !lock.is_locked());
     });
 }
 
