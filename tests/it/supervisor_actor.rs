@@ -5,8 +5,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use procession::{
-    CallError, ChildSpec, ChildState, Connection, Context, ErrorKind, Restart, Shutdown, Strategy,
-    Supervisor, pipe,
+    CallError, ChildSpec, ChildState, Connection, Context, ErrorKind, Process, Restart, Shutdown,
+    StartMethod, Strategy, Supervisor, pipe,
 };
 
 use crate::family::{Memory, contexts, leave_mark, park_forever, start};
@@ -82,6 +82,22 @@ fn follow(proxy: CounterProxy, line: Connection) {
     while let Ok(old) = line.recv::<i32>() {
         line.send(&next_pid(&proxy, old)).unwrap();
     }
+}
+
+/// In a process with one thread, where nothing has to be allowed.
+#[test]
+fn actor_is_back_by_a_fork_while_its_caller_waits_for_the_answer() {
+    let alone = || {
+        let tree = Supervisor::builder().intensity(10, HOUR).context(&Context::new(StartMethod::Fork));
+        let tree = tree.child(counter("counter")).start().unwrap();
+        let proxy = tree.proxy::<Counter>("counter").unwrap();
+        let mut pid = proxy.pid().unwrap();
+        for _ in 0..5 {
+            kill9(pid);
+            pid = next_pid(&proxy, pid);
+        }
+    };
+    isolated(|| Process::fork_builder(alone).allow_threads().start().unwrap().result().unwrap());
 }
 
 #[test]

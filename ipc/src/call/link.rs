@@ -24,6 +24,7 @@ use super::outbox::{Outbox, Sent};
 use super::thread;
 use crate::authkey::AuthKey;
 use crate::connection::auth::{self, Handshake};
+use crate::gate;
 use crate::spin::Spin;
 use crate::stream::{Inbox, Interest, Stream};
 use crate::{Error, Result};
@@ -219,6 +220,7 @@ impl Link {
             } else {
                 state.follow(id);
                 drop(state);
+                let _rest = gate::rest();
                 std::thread::park();
             }
         }
