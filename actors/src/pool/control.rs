@@ -2,7 +2,8 @@
 //!
 //! It sees each worker through the process actor that it is linked to, and settles their ends (see `dispatch`). A worker
 //! that did some work is replaced without further ado. One that ended before it did anything counts against the restart
-//! intensity; when that is exceeded, the pool is *broken*: every task fails with the story of the last worker.
+//! intensity, as does one that could not be started; when that is exceeded, or when so many follow each other however slowly, the
+//! pool is *broken*: every task fails with the story of the last worker.
 
 use super::dispatch::{Phase, Seat, Settled, Shared};
 use super::lane::Lane;
@@ -90,7 +91,8 @@ pub(super) struct Control {
     next_worker: u64,
     watched: HashMap<ActorId, (u64, Arc<Child>)>,
     history: History,
-    /// Workers that ended before they were ready, with none that was in between: when the first one did, and how many.
+    /// Workers that ended before they were ready or could not be started, with none that was ready in between: since when, and
+    /// how many.
     stillborn: Option<(Instant, u32)>,
 }
 
@@ -193,7 +195,7 @@ impl Control {
 
     async fn after(&mut self, myself: &ActorRef<Note>, settled: Option<Settled>) {
         let Some(settled) = settled else { return };
-        if self.is_hopeless(&settled) || settled.unproven && self.give_up(&settled.story) {
+        if self.is_over(&settled) {
             return;
         }
         let needed = {
@@ -207,6 +209,11 @@ impl Control {
         if needed {
             self.hire(myself).await;
         }
+    }
+
+    /// Counts an end, or a worker that could not be started; `true` when it was one too many.
+    fn is_over(&mut self, settled: &Settled) -> bool {
+        self.is_hopeless(settled) || settled.unproven && self.give_up(&settled.story)
     }
 
     /// Counts workers that end before they are ready, however slowly: `true` when no more than that ever comes.
@@ -245,7 +252,8 @@ impl Control {
         let (seat, lane) = match self.hiring.hire(worker) {
             Ok(hired) => hired,
             Err(error) => {
-                if !self.give_up(&format!("could not be started: {error}")) {
+                let story = format!("could not be started: {error}");
+                if !self.is_over(&Settled { unproven: true, stillborn: true, story }) {
                     drop(myself.send_after(PAUSE, || Note::Hire));
                 }
                 return;

@@ -160,7 +160,7 @@ impl Backlog {
     }
 }
 
-/// What was found out about the end of a worker.
+/// What was found out about the end of a worker, or about one that could not be started.
 #[derive(Debug)]
 pub(super) struct Settled {
     /// Whether it ended before it did anything.
