@@ -277,7 +277,7 @@ impl Tickets {
     ///
     /// Whoever is inside the gate waits for nobody: then it is done [aside](Self::give_back_aside).
     pub(crate) fn give_back(self) {
-        if gate::is_inside() {
+        if self.0.is_empty() || gate::is_inside() {
             return self.give_back_aside();
         }
         let deadline = Instant::now() + PATIENCE;

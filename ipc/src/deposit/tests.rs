@@ -32,6 +32,18 @@ fn a_descriptor_is_taken_once_and_lent_until_it_is_taken_back() {
 }
 
 #[test]
+fn what_a_ticket_was_for_that_is_given_back_is_gone() {
+    let deposits = [(); 3].map(|()| Deposit::new(descriptor("left").as_fd(), false).unwrap());
+    let [one, other, kept] = deposits.each_ref().map(Deposit::ticket);
+    deposits.into_iter().for_each(Deposit::leave);
+    let mut tickets = Tickets::from_iter([one, other, kept]);
+    tickets.remove(kept);
+    tickets.give_back();
+    assert!(take(one).is_err() && take(other).is_err());
+    take(kept).unwrap();
+}
+
+#[test]
 fn tickets_of_nobody_are_errors() {
     let deposit = Deposit::new(descriptor("").as_fd(), false).unwrap();
     let ticket = deposit.ticket();
