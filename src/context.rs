@@ -198,7 +198,8 @@ pub fn set_executable(path: impl AsRef<Path>) -> Result<()> {
 ///
 /// [`ErrorKind::ForkServerRuns`](crate::ErrorKind::ForkServerRuns) once a process was started;
 /// [`ErrorKind::NotInMainImage`](crate::ErrorKind::NotInMainImage). The first start is
-/// [`ErrorKind::PreloadFailed`](crate::ErrorKind::PreloadFailed) if `f` left threads running or ended the server.
+/// [`ErrorKind::PreloadFailed`](crate::ErrorKind::PreloadFailed) if `f` left threads running, used locks or queues, or
+/// ended the server.
 ///
 /// # Examples
 ///

@@ -94,7 +94,8 @@ fn is_for_now(error: &Error) -> bool {
     matches!(code, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN))
 }
 
-fn make() -> Result<OwnedFd> {
+/// Makes a file: for this family, or for processes that are apart from it.
+pub(crate) fn make() -> Result<OwnedFd> {
     let doing = |e| Error::os("make the memory that processes share", e);
     let layout = Layout::for_this_machine().map_err(doing)?;
     let file = memory::sparse_memory(layout.length() as u64).map_err(doing)?;
@@ -118,6 +119,11 @@ fn namespaces() -> Result<u64> {
 /// No descriptor or no memory left.
 pub(crate) fn make_sure() -> Result<()> {
     file().map(drop)
+}
+
+/// Whether this process has a file, or has tried to make one.
+pub(crate) fn is_there() -> bool {
+    !matches!(*file_slot(), File::None)
 }
 
 /// What a child is given: the file, or the reason why there is none.

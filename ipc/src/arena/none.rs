@@ -5,9 +5,9 @@ mod holders;
 mod models;
 mod state;
 
-use crate::Result;
 use crate::deposit::Tickets;
 use crate::liveness::ProcessId;
+use crate::{Error, Result};
 use cell::Place;
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
@@ -15,6 +15,16 @@ use std::os::fd::OwnedFd;
 /// Does nothing.
 pub(crate) fn make_sure() -> Result<()> {
     Ok(())
+}
+
+/// There is none.
+pub(crate) fn is_there() -> bool {
+    false
+}
+
+/// Does not.
+pub(crate) fn make() -> Result<OwnedFd> {
+    Err(Error::NoSharedMemory { reason: "this is a model".to_owned() })
 }
 
 /// Nothing.

@@ -1,7 +1,8 @@
 //! What the fork server runs once, before it makes any child: what it leaves in memory, each child has at once.
 //!
 //! The function goes to the server as an offset, with the invitation. The server must have one thread when it copies
-//! itself, so a function that leaves threads behind is an error, whatever is to be done about errors. A server that takes
+//! itself, so a function that leaves threads behind is an error, whatever is to be done about errors. So is one that uses locks or
+//! queues: the server has none of the family's memory, and what it maps in its place, each child would have. A server that takes
 //! the place of one that was killed runs it again.
 
 use super::descriptor::{self, ProcessKind, at_offset};
@@ -11,7 +12,7 @@ use super::{Luggage, StartMethod, bootstrap, forkserver};
 use crate::codec::{self, Wire};
 use crate::sys::fd::wait_readable;
 use crate::sys::process::thread_count;
-use crate::{Error, Result};
+use crate::{Error, Result, arena};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::fd::BorrowedFd;
@@ -111,6 +112,11 @@ fn call(preload: Preload) -> Result<()> {
     let outcome = at_offset::<ProcessKind>(preload.entry)?.run()(&[], &mut Luggage::default());
     // What is buffered here would be printed once more by each child.
     let _ = std::io::stdout().flush();
+    if arena::is_there() {
+        let reason =
+            "used a lock or a queue, and a fork server has no part in those of its children".to_owned();
+        return Err(Error::PreloadFailed { reason });
+    }
     let reason = match outcome {
         Outcome::Value { error: None, .. } => return Ok(()),
         Outcome::Value { error: Some(error), .. } => format!("returned an error: {error}"),
