@@ -207,11 +207,40 @@ impl PoolBuilder {
         self
     }
 
+    /// Gives the workers memory of their own, for code that nobody trusts not to write wildly: a C library, say.
+    ///
+    /// The workers, replacements included, and what they start share locks and queues with each other, and nothing that they write
+    /// reaches those of this process and the rest of its family. What one of them spoils is spoiled for the others, replacements too,
+    /// unless they use no locks and queues. Tasks, their results and arguments of the initializer are plain values:
+    /// a lock or a queue in one is [`ErrorKind::Isolated`], for a result [`ErrorKind::BadResult`]. A [`Connection`](crate::Connection) can go
+    /// to the initializer only; over that one, others can follow.
+    ///
+    /// The start method cannot be `fork`, which copies all memory. This keeps faults in, and not malice: a worker runs as the same
+    /// user, so code that means harm can trace or kill other processes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::prelude::*;
+    ///
+    /// let pool = Pool::builder().processes(2).isolated().start()?;
+    /// assert_eq!(pool.map(|x: u64| x * x, [3, 4])?, [9, 16]);
+    ///
+    /// let error = pool.apply(|lock: Lock| drop(lock), (Lock::new()?,)).unwrap_err();
+    /// assert!(matches!(error.kind(), ErrorKind::Isolated { .. }));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn isolated(mut self) -> Self {
+        self.options.isolated = true;
+        self
+    }
+
     /// Starts the workers. If one cannot be started, those before it are ended.
     ///
     /// # Errors
     ///
-    /// As [`Pool::new`]; arguments of the initializer that cannot travel.
+    /// As [`Pool::new`]; arguments of the initializer that cannot travel; [`ErrorKind::NotSupported`] for an
+    /// [isolated](Self::isolated) pool by `fork`.
     pub fn start(self) -> Result<Pool> {
         match self.failed {
             Some(error) => Err(error),

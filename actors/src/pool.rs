@@ -35,8 +35,7 @@ use control::{Hiring, Note, PoolActor, Start};
 use dispatch::{Phase, Shared};
 use procession_ipc::gate;
 use procession_ipc::start::target::TaskTarget;
-use procession_ipc::start::{StartMethod, tuple_task};
-use procession_ipc::travel;
+use procession_ipc::start::{Apart, Border, StartMethod, method};
 use ractor::ActorRef;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,7 +46,7 @@ use worker::Initializer;
 const POOL: &str = "the pool";
 
 /// How a pool shall be.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct PoolOptions {
     /// Number of workers; `None`: as many as this process may use processors.
     pub processes: Option<usize>,
@@ -55,6 +54,8 @@ pub struct PoolOptions {
     pub method: Option<StartMethod>,
     /// Whether `fork` may leave threads behind that are not ours.
     pub allow_threads: bool,
+    /// Whether the workers have memory of their own in place of that of the family.
+    pub isolated: bool,
     initializer: Option<Initializer>,
 }
 
@@ -68,10 +69,7 @@ impl PoolOptions {
     where
         F: TaskTarget<A, M, Output = ()>,
     {
-        // A chunk of one item.
-        let mut payload = 1_u64.to_le_bytes().to_vec();
-        let ((), kept) = travel::often(|| F::append(args, &mut payload))?;
-        self.initializer = Some(Initializer { task: tuple_task(f)?.0, payload, kept });
+        self.initializer = Some(Initializer::new(f, args)?);
         Ok(())
     }
 }
@@ -83,6 +81,8 @@ pub struct Pool {
     actor: ActorRef<Note>,
     driver: Mutex<Option<JoinHandle<()>>>,
     processes: usize,
+    /// What lies between callers and workers.
+    border: Border,
 }
 
 impl Pool {
@@ -97,16 +97,18 @@ impl Pool {
             Some(processes) => processes,
             None => std::thread::available_parallelism().map_or(1, NonZero::get),
         };
-        let PoolOptions { method, allow_threads, initializer, .. } = options;
-        let hiring = Hiring { method, allow_threads, initializer, processes };
+        let PoolOptions { method, allow_threads, isolated, initializer, .. } = options;
+        let apart = if isolated { Some(Apart::new()?) } else { None };
+        let border = Border::of(apart.as_ref());
+        let hiring = Hiring { method, allow_threads, apart, initializer, processes };
         let shared = Arc::new(Shared::new()?);
         let started = Self::hire_all(&shared, hiring).and_then(|start| runtime::spawn(PoolActor, start));
         let actor = started.inspect_err(|_| shared.terminate())?;
         let driver = Self::spawn_driver(&shared, &actor).inspect_err(|_| shared.terminate())?;
-        Ok(Self { shared, actor, driver: Mutex::new(Some(driver)), processes })
+        Ok(Self { shared, actor, driver: Mutex::new(Some(driver)), processes, border })
     }
 
-    fn hire_all(shared: &Arc<Shared>, hiring: Hiring) -> Result<Start> {
+    fn hire_all(shared: &Arc<Shared>, mut hiring: Hiring) -> Result<Start> {
         let mut children = Vec::new();
         for worker in 1..=hiring.processes as u64 {
             let (seat, lane) = hiring.hire(worker)?;
@@ -114,6 +116,10 @@ impl Pool {
             let mut state = shared.lock();
             state.seats.insert(worker, seat);
             state.idle.push(lane);
+        }
+        if hiring.apart.is_some() {
+            // By now it is known which default works. Whatever becomes of it, replacements shall not be copies of this process.
+            hiring.method.get_or_insert_with(method::default);
         }
         Ok(Start { shared: Arc::clone(shared), hiring, children })
     }
@@ -125,6 +131,11 @@ impl Pool {
         let builder = std::thread::Builder::new().name("procession-pool".to_owned());
         gate::spawn(builder, move |passage| driver::run_guarded(&shared, &note, passage))
             .map_err(|error| Error::Runtime(format!("cannot start a pool's driver: {error}")))
+    }
+
+    /// How many workers there are, and what lies between callers and them.
+    fn crew(&self) -> (usize, Border) {
+        (self.processes, self.border)
     }
 
     /// Number of workers.

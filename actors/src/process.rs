@@ -11,7 +11,7 @@ use procession_ipc as ipc;
 use procession_ipc::child::{Child, ExitStatus};
 use procession_ipc::codec::Wire;
 use procession_ipc::start::target::Target;
-use procession_ipc::start::{self, Encoded, Identity, Plan, Recipe, StartMethod, Started, forkserver};
+use procession_ipc::start::{self, Apart, Encoded, Identity, Plan, Recipe, StartMethod, Started, forkserver};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub struct Options {
     pub daemon: Option<bool>,
     /// Whether the kernel kills it when this process is killed; `None`: if it is a daemon.
     pub armed: Option<bool>,
+    /// What it shares with others in place of the memory of its family.
+    pub apart: Option<Apart>,
 }
 
 /// A child that no actor watches as long as this is there.
@@ -166,7 +168,8 @@ fn plan(options: &Options) -> Plan {
     let daemon = options.daemon.unwrap_or(own.daemon);
     let armed = options.armed.unwrap_or(daemon);
     let identity = Identity { name, path, daemon };
-    Plan { method: options.method, allow_threads: options.allow_threads, identity, armed }
+    let (method, allow_threads, apart) = (options.method, options.allow_threads, options.apart.clone());
+    Plan { method, allow_threads, identity, armed, apart }
 }
 
 /// Counts the children of this process, from 1, as Python does.

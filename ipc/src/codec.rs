@@ -44,8 +44,8 @@ use scribe::Scribe;
 pub use check::{check_encoded, check_round_trip, encode_checked, encode_wire_checked};
 pub use guard::{FREE_ELEMENTS, MAX_DEPTH};
 pub use handles::{
-    HandleFd, MAX_HANDLES, decode_wire_with_handles, decode_with_handles, encode_checked_with_handles,
-    encode_wire_with_handles, encode_with_handles, end_check,
+    HandleFd, MAX_HANDLES, collecting_handles, decode_wire_with_handles, decode_with_handles,
+    encode_checked_with_handles, encode_wire_with_handles, encode_with_handles, end_check, giving_handles,
 };
 pub(crate) use handles::{is_checking, serialize_fd};
 pub use raw::{Raw, raw_parts};

@@ -214,6 +214,16 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// A handle, or a descriptor, on its way to processes with another memory than ours, or from them.
+    #[error(
+        "{what} cannot have a lock, a queue or a descriptor in it, since the workers of the pool are isolated: give it plain values, \
+         send descriptors over a connection that the initializer was given, or use a pool that is not isolated"
+    )]
+    Isolated {
+        /// What it is in.
+        what: &'static str,
+    },
+
     /// Descriptors that were sent through memory, and that nobody has taken.
     #[error(
         "{limit} descriptors are on their way to processes that have not taken them, and no more are kept"

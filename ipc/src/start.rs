@@ -26,6 +26,7 @@ pub mod outcome;
 pub mod preload;
 pub mod target;
 
+mod apart;
 mod bootstrap;
 mod code;
 mod descriptor;
@@ -44,6 +45,7 @@ mod step;
 mod surroundings;
 mod task;
 
+pub use apart::{Apart, Border};
 pub use descriptor::assert_inside_main_image;
 pub use identity::{Identity, Origin, identity, origin};
 pub use method::{StartMethod, UnknownStartMethod};
@@ -80,6 +82,8 @@ pub struct Plan {
     pub identity: Identity,
     /// Whether the kernel kills the child when this process dies, however it dies.
     pub armed: bool,
+    /// What it shares with others in place of the memory of its family; never with `fork`.
+    pub apart: Option<Apart>,
 }
 
 /// A process that has been started.
@@ -193,6 +197,7 @@ fn entering(plan: &Plan, mut kept: Vec<PrivateFd>) -> impl FnMut(i32, OwnedFd) -
 
 /// Prepares, makes a copy of this process, which adopts what was prepared and makes this call.
 fn start_copy(plan: &Plan, keeps_captured: bool, call: impl FnOnce() -> outcome::Outcome) -> Result<Started> {
+    plan.check_copy()?;
     let passage = gate::enter(START);
     child::reap();
     let (bequest, kept) = step::bequeath(plan)?;
@@ -204,10 +209,11 @@ fn start_copy(plan: &Plan, keeps_captured: bool, call: impl FnOnce() -> outcome:
 
 /// Prepares, makes a process that begins anew, sends it the start message.
 fn start_program(call: Encoded, plan: &Plan, method: StartMethod) -> Result<Started> {
+    let Luggage { mut handles, kept } = call.luggage;
+    Border::of(plan.apart.as_ref()).check("an argument", !kept.is_empty())?;
     let _passage = gate::enter(START);
     child::reap();
     let prepared = step::prepare(plan)?;
-    let Luggage { mut handles, kept } = call.luggage;
     // Ours are kept until it is sent, and the child has its own by then.
     let (luggage, _) = travel::often(|| codec::encode(&kept))?;
     let mut descriptors = prepared.handles;

@@ -65,6 +65,7 @@ fn kind_of(error: &IpcError) -> ErrorKind {
         IpcError::OutOfSpace { want, have, limit } => {
             ErrorKind::OutOfSpace { want: *want, have: *have, limit: *limit }
         }
+        IpcError::Isolated { what } => ErrorKind::Isolated { what },
         IpcError::NoSharedMemory { reason } => ErrorKind::NoSharedMemory { reason: reason.clone() },
         IpcError::TooManyProcesses { limit } => ErrorKind::TooManyProcesses { limit: *limit },
         IpcError::TooManyObjects => ErrorKind::TooManyObjects,

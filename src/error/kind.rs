@@ -263,6 +263,14 @@ pub enum ErrorKind {
         limit: u64,
     },
 
+    /// Something on its way to the workers of an [isolated](crate::PoolBuilder::isolated) pool, or from them, has a lock, a queue or
+    /// a descriptor in it.
+    #[error("{}", IpcError::Isolated { what })]
+    Isolated {
+        /// What it is in.
+        what: &'static str,
+    },
+
     /// This process cannot use the memory that its family shares.
     #[error("the memory that processes share cannot be used: {reason}")]
     NoSharedMemory {

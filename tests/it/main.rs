@@ -57,6 +57,7 @@ mod pool;
 mod pool_death;
 mod pool_errors;
 mod pool_fork;
+mod pool_isolated;
 mod pool_storm;
 mod preload;
 mod process;

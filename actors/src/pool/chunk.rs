@@ -3,11 +3,11 @@
 use super::dispatch::{Patience, Shared};
 use super::frame::{begin_task, finish_task};
 use super::job::{Bundle, Job, Place};
-use super::verbs::CallOptions;
+use super::verbs::{ARGUMENT, CallOptions};
 use crate::Result;
-use procession_ipc::codec::{self, CodecError};
-use procession_ipc::start::TaskId;
+use procession_ipc::codec;
 use procession_ipc::start::target::TaskArg;
+use procession_ipc::start::{Border, TaskId};
 use procession_ipc::travel::{self, Kept};
 use std::num::NonZero;
 use std::sync::Arc;
@@ -69,6 +69,8 @@ pub(super) struct Chunker {
     job: Arc<Job>,
     task: TaskId,
     retries: u32,
+    /// What lies between the caller and the workers.
+    border: Border,
     size: Size,
     /// Place of the next chunk; its number of items is known when it is cut.
     next: Place,
@@ -93,12 +95,13 @@ impl Chunker {
         task: TaskId,
         options: CallOptions,
         hint: (usize, Option<usize>),
-        workers: usize,
+        (workers, border): (usize, Border),
     ) -> Self {
         Self {
             job,
             task,
             retries: options.retries,
+            border,
             size: Size::choose(options.chunksize, hint, workers),
             next: Place { ordinal: 0, first: 0, items: 0 },
             items: 0,
@@ -119,7 +122,7 @@ impl Chunker {
         let before = self.frames.len();
         if let Err(error) = self.append::<T, M>(item) {
             self.frames.truncate(before);
-            return Err(error.into());
+            return Err(error);
         }
         self.items += 1;
         if !self.size.is_full(self.items, self.frames.len() - self.open) {
@@ -131,7 +134,7 @@ impl Chunker {
         Ok(tasks >= BATCH_TASKS || self.batch_bytes + self.open >= BATCH_BYTES)
     }
 
-    fn append<T: TaskArg<M>, M>(&mut self, item: &T) -> Result<(), CodecError> {
+    fn append<T: TaskArg<M>, M>(&mut self, item: &T) -> Result<()> {
         let (frames, is_first) = (&mut self.frames, self.items == 0);
         if is_first {
             begin_task(frames);
@@ -143,11 +146,14 @@ impl Chunker {
                 codec::encode_into(item, frames)
             }
         };
-        if travel::may_carry::<T::Owned>() {
-            travel::often_into(&mut self.open_kept, encode)
-        } else {
-            encode()
+        if !travel::may_carry::<T::Owned>() {
+            return Ok(encode()?);
         }
+        travel::often_into(&mut self.open_kept, encode)?;
+        let checked = self.border.check(ARGUMENT, !self.open_kept.is_empty());
+        // Nothing is kept for a closed border, so it is this item's.
+        checked.inspect_err(|_| self.open_kept = Kept::default())?;
+        Ok(())
     }
 
     /// Ends the chunk that is being filled.
@@ -218,6 +224,8 @@ mod tests {
     use procession_ipc::sync::SharedLock;
     use serde::{Deserialize, Serialize};
 
+    const ALONE: (usize, Border) = (1, Border::Open);
+
     /// Places of the chunks that are ready.
     fn places(mut chunker: Chunker) -> Vec<Place> {
         chunker.end_row();
@@ -226,7 +234,7 @@ mod tests {
 
     fn sizes(fixed: u32, hint: (usize, Option<usize>), count: u64) -> Vec<u32> {
         let options = CallOptions { chunksize: NonZero::new(fixed), retries: 0 };
-        let mut chunker = Chunker::new(Job::new("f"), TaskId(0), options, hint, 2);
+        let mut chunker = Chunker::new(Job::new("f"), TaskId(0), options, hint, (2, Border::Open));
         for item in 0..count {
             chunker.push::<u64, ByValue>(&item).unwrap();
         }
@@ -248,7 +256,8 @@ mod tests {
 
     #[test]
     fn large_items_end_a_chunk_whose_size_we_choose() {
-        let mut chunker = Chunker::new(Job::new("f"), TaskId(0), CallOptions::default(), (100, Some(100)), 1);
+        let mut chunker =
+            Chunker::new(Job::new("f"), TaskId(0), CallOptions::default(), (100, Some(100)), ALONE);
         let item = vec![0_u8; CHUNK_BYTES];
         for _ in 0..3 {
             chunker.push::<Vec<u8>, ByValue>(&item).unwrap();
@@ -259,7 +268,7 @@ mod tests {
     #[test]
     fn batch_is_full_at_its_number_of_tasks_whatever_rows_they_are_in() {
         let options = CallOptions { chunksize: NonZero::new(1), retries: 0 };
-        let mut chunker = Chunker::new(Job::new("f"), TaskId(0), options, (0, None), 1);
+        let mut chunker = Chunker::new(Job::new("f"), TaskId(0), options, (0, None), ALONE);
         for item in 1..BATCH_TASKS as u64 {
             assert!(!chunker.push::<u64, ByValue>(&item).unwrap(), "{item} tasks");
             if item % 100 == 0 {
@@ -277,7 +286,7 @@ mod tests {
             #[serde(skip_serializing)]
             text: String,
         }
-        let mut chunker = Chunker::new(Job::new("f"), TaskId(0), CallOptions::default(), (0, None), 1);
+        let mut chunker = Chunker::new(Job::new("f"), TaskId(0), CallOptions::default(), (0, None), ALONE);
         let item = Lossy { lock: SharedLock::new().unwrap(), text: String::new() };
         assert!(chunker.push::<Lossy, ByValue>(&item).is_err());
         assert!(chunker.open_kept.is_empty() && chunker.frames.is_empty() && chunker.items == 0);
@@ -289,7 +298,7 @@ mod tests {
     #[test]
     fn places_are_consecutive_also_around_a_skipped_item() {
         let options = CallOptions { chunksize: NonZero::new(2), retries: 0 };
-        let mut chunker = Chunker::new(Job::new("f"), TaskId(0), options, (0, None), 1);
+        let mut chunker = Chunker::new(Job::new("f"), TaskId(0), options, (0, None), ALONE);
         chunker.push::<u8, ByValue>(&1).unwrap();
         let skipped = chunker.skip();
         chunker.push::<u8, ByValue>(&2).unwrap();

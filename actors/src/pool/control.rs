@@ -12,7 +12,7 @@ use crate::process::{Options, ProcessActor, SIGKILL, SIGTERM, Watched, start_unw
 use crate::supervisor::intensity::{History, Intensity, Verdict};
 use crate::{Error, Result};
 use procession_ipc::child::{Child, ExitStatus};
-use procession_ipc::start::StartMethod;
+use procession_ipc::start::{Apart, Border, StartMethod};
 use procession_ipc::stream::Stream;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::HashMap;
@@ -44,10 +44,12 @@ pub(super) enum Note {
 }
 
 /// How workers are started.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Hiring {
     pub(super) method: Option<StartMethod>,
     pub(super) allow_threads: bool,
+    /// The memory of the workers, if it is not that of the family.
+    pub(super) apart: Option<Apart>,
     pub(super) initializer: Option<Initializer>,
     pub(super) processes: usize,
 }
@@ -62,8 +64,11 @@ impl Hiring {
             name: Some(format!("PoolWorker-{worker}")),
             daemon: Some(true),
             armed: Some(true),
+            apart: self.apart.clone(),
         };
-        let started = start_unwatched(worker::run, &(theirs, self.initializer.clone()), &options)?;
+        let initializer = self.initializer.as_ref().map(Initializer::duplicate).transpose()?;
+        let args = (theirs, initializer, Border::of(self.apart.as_ref()));
+        let started = start_unwatched(worker::run, &args, &options)?;
         let (child, stream) = (started.child, Arc::new(ours));
         let lane = Lane::new(worker, child.pid(), Arc::clone(&stream));
         Ok((Seat { child, stream, ended: None }, lane))

@@ -117,7 +117,7 @@ impl Pool {
         let claim = Claim(Arc::clone(&job));
         let items = items.into_iter();
         let hint = items.size_hint();
-        let mut chunker = Chunker::new(job, id, options, hint, self.processes);
+        let mut chunker = Chunker::new(job, id, options, hint, self.crew());
         let mut mapping = Mapping::new(Arc::clone(&claim.0), progress);
         // A hint is only a hint: memory for what is real comes with the results.
         mapping.values.reserve(hint.0.min(1 << 24));
@@ -157,7 +157,7 @@ impl Pool {
         let chunksize = options.chunksize.or(std::num::NonZero::new(1));
         let options = CallOptions { chunksize, ..options };
         let input = items.into_iter();
-        let chunker = Chunker::new(Arc::clone(&job), id, options, input.size_hint(), self.processes);
+        let chunker = Chunker::new(Arc::clone(&job), id, options, input.size_hint(), self.crew());
         let mut imap = Imap {
             pool: Arc::clone(self),
             claim: Claim(job),

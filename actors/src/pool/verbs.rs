@@ -15,6 +15,9 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What a task is, in errors.
+pub(super) const ARGUMENT: &str = "an argument of a task";
+
 const ONLY: Place = Place { ordinal: 0, first: 0, items: 1 };
 
 /// How tasks are handed out.
@@ -36,7 +39,7 @@ impl Pool {
     where
         F: TaskTarget<A, M, Output: Wire>,
     {
-        let (job, task) = single(f, args, options)?;
+        let (job, task) = self.single(f, args, options)?;
         let pending = Pending { job, result: PhantomData };
         match self.shared.lease()? {
             Some(mut lane) => match lane.call(task) {
@@ -62,24 +65,25 @@ impl Pool {
     where
         F: TaskTarget<A, M, Output: Wire>,
     {
-        let (job, task) = single(f, args, options)?;
+        let (job, task) = self.single(f, args, options)?;
         self.shared.submit(task, Patience::None)?;
         Ok(Pending { job, result: PhantomData })
     }
-}
 
-fn single<F, A, M>(f: F, args: &A, options: CallOptions) -> Result<(Arc<Job>, Bundle)>
-where
-    F: TaskTarget<A, M, Output: Wire>,
-{
-    let id = tuple_task(f)?;
-    let mut frames = Vec::with_capacity(64);
-    let at = begin_task(&mut frames);
-    let ((), kept) = travel::often(|| F::append(args, &mut frames))?;
-    finish_task(&mut frames, at, 1);
-    let job = Job::new(std::any::type_name::<F>());
-    let task = Bundle::new((Arc::clone(&job), id), options.retries, ONLY, 1, (frames, kept));
-    Ok((job, task))
+    fn single<F, A, M>(&self, f: F, args: &A, options: CallOptions) -> Result<(Arc<Job>, Bundle)>
+    where
+        F: TaskTarget<A, M, Output: Wire>,
+    {
+        let id = tuple_task(f)?;
+        let mut frames = Vec::with_capacity(64);
+        let at = begin_task(&mut frames);
+        let ((), kept) = travel::often(|| F::append(args, &mut frames))?;
+        self.border.check(ARGUMENT, !kept.is_empty())?;
+        finish_task(&mut frames, at, 1);
+        let job = Job::new(std::any::type_name::<F>());
+        let task = Bundle::new((Arc::clone(&job), id), options.retries, ONLY, 1, (frames, kept));
+        Ok((job, task))
+    }
 }
 
 /// The result of a single call, on its way.

@@ -6,27 +6,73 @@
 
 use super::frame::{FromPool, Heading, Inbox, ReplyKind, begin_reply, finish_reply};
 use super::outbox::Outbox;
-use procession_ipc::codec;
+use crate::Result;
+use procession_ipc::codec::{self, HandleFd};
+use procession_ipc::gate::PrivateFd;
 use procession_ipc::spin::Spin;
 use procession_ipc::start::outcome::Failure;
-use procession_ipc::start::{TaskEntry, TaskId, read_reply, refuse, task_of};
+use procession_ipc::start::target::TaskTarget;
+use procession_ipc::start::{Border, TaskEntry, TaskId, read_reply, refuse, task_of, tuple_task};
 use procession_ipc::stream::Stream;
-use procession_ipc::travel::Kept;
+use procession_ipc::travel::{self, Kept};
 use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-/// What a worker runs before its first task.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Initializer {
-    pub(super) task: u64,
+/// What a worker runs before its first task: as the pool keeps it, or with `H = HandleFd` as it travels.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Initializer<H = PrivateFd> {
+    task: u64,
     #[serde(with = "serde_bytes")]
-    pub(super) payload: Vec<u8>,
+    payload: Vec<u8>,
+    /// The descriptors in it, which go beside the bytes.
+    handles: Vec<H>,
     /// The handles of shared objects in it.
-    pub(super) kept: Kept,
+    kept: Kept,
+}
+
+impl Initializer {
+    pub(super) fn new<F, A, M>(f: F, args: &A) -> Result<Self>
+    where
+        F: TaskTarget<A, M, Output = ()>,
+    {
+        // A chunk of one item.
+        let mut payload = 1_u64.to_le_bytes().to_vec();
+        let encode = || codec::collecting_handles(|| F::append(args, &mut payload));
+        let (((), handles), kept) = travel::often(encode)?;
+        let handles = handles.into_iter().map(PrivateFd::from).collect();
+        Ok(Self { task: tuple_task(f)?.0, payload, handles, kept })
+    }
+
+    /// What one worker is given.
+    pub(super) fn duplicate(&self) -> Result<Initializer<HandleFd>> {
+        let duplicates = self.handles.iter().map(|handle| handle.as_fd().try_clone_to_owned());
+        let handles = duplicates.map(|handle| handle.map(HandleFd::from)).collect::<Result<_, _>>();
+        let handles = handles.map_err(|source| procession_ipc::Error::Os {
+            doing: "duplicate a descriptor among the arguments of a pool's initializer".to_owned(),
+            source,
+        })?;
+        Ok(Initializer { task: self.task, payload: self.payload.clone(), handles, kept: self.kept.clone() })
+    }
+}
+
+impl Initializer<HandleFd> {
+    fn call(self) -> Result<(), Failure> {
+        let entry = task_of(TaskId(self.task)).map_err(|e| Failure::NotCalled(e.to_string()))?;
+        let handles = self.handles.into_iter().map(OwnedFd::from).collect();
+        let mut reply = Vec::new();
+        let call = || {
+            entry(&self.payload, &mut reply, Border::Open);
+            Ok(())
+        };
+        codec::giving_handles(handles, call).map_err(|e| Failure::BadArguments(e.to_string()))?;
+        let failed = read_reply(&reply, 1, &mut Vec::new()).map_err(|e| Failure::BadResult(e.to_string()))?;
+        failed.into_iter().collect()
+    }
 }
 
 /// The main function of a worker process.
-pub(super) fn run(stream: Stream, initializer: Option<Initializer>) {
+pub(super) fn run(stream: Stream, initializer: Option<Initializer<HandleFd>>, border: Border) {
     let stream = Arc::new(stream);
     let mut worker = Worker {
         outbox: Outbox::new(Arc::clone(&stream)),
@@ -34,8 +80,9 @@ pub(super) fn run(stream: Stream, initializer: Option<Initializer>) {
         spin: Spin::default(),
         entry: Err(Failure::NotCalled("no function was named".to_owned())),
         may_hold: false,
+        border,
     };
-    let prepared = initializer.map_or(Ok(()), |initializer| initialize(&initializer));
+    let prepared = initializer.map_or(Ok(()), Initializer::call);
     let out = worker.outbox.space();
     let at = begin_reply(out);
     let kind = match &prepared {
@@ -52,14 +99,6 @@ pub(super) fn run(stream: Stream, initializer: Option<Initializer>) {
     }
 }
 
-fn initialize(initializer: &Initializer) -> Result<(), Failure> {
-    let entry = task_of(TaskId(initializer.task)).map_err(|e| Failure::NotCalled(e.to_string()))?;
-    let mut reply = Vec::new();
-    entry(&initializer.payload, &mut reply);
-    let failed = read_reply(&reply, 1, &mut Vec::new()).map_err(|e| Failure::BadResult(e.to_string()))?;
-    failed.into_iter().collect()
-}
-
 struct Worker {
     stream: Arc<Stream>,
     outbox: Outbox,
@@ -67,6 +106,8 @@ struct Worker {
     /// The last heading: the function of the tasks that come, and whether they may hold their replies back.
     entry: Result<TaskEntry, Failure>,
     may_hold: bool,
+    /// What lies between this process and its pool.
+    border: Border,
 }
 
 impl Worker {
@@ -102,7 +143,7 @@ impl Worker {
         let out = self.outbox.space();
         let at = begin_reply(out);
         match &self.entry {
-            Ok(entry) => entry(payload, out),
+            Ok(entry) => entry(payload, out, self.border),
             Err(failure) => refuse(failure, out),
         }
         finish_reply(out, at, ReplyKind::Results);

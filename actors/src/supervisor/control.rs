@@ -226,6 +226,7 @@ impl Control {
             name: Some(id.to_owned()),
             daemon: Some(true),
             armed: Some(true),
+            apart: None,
         };
         let door = match start.place() {
             Some(place) => Some(self.doors.open(id, place.address).await.map_err(|e| e.to_string())?),

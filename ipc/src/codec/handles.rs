@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for HandleFd {
 /// Those of [`encode`](super::encode); [`CodecError::TooManyHandles`] for more than [`MAX_HANDLES`] descriptors,
 /// [`CodecError::Handle`] if one cannot be duplicated.
 pub fn encode_with_handles<T: Serialize + ?Sized>(value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>), CodecError> {
-    collecting(|| super::encode(value))
+    collecting_handles(|| super::encode(value))
 }
 
 /// Encodes as [`encode_with_handles`], and checks as [`check_encoded`](super::check_encoded) does that the value can be read
@@ -149,7 +149,7 @@ pub fn encode_wire_with_handles<T: super::Wire>(
     out: &mut Vec<u8>,
 ) -> Result<Vec<OwnedFd>, CodecError> {
     let start = out.len();
-    match collecting(|| super::encode_wire(value, out)) {
+    match collecting_handles(|| super::encode_wire(value, out)) {
         Ok(((), handles)) => Ok(handles),
         Err(error) => {
             out.truncate(start);
@@ -167,7 +167,7 @@ pub fn decode_with_handles<'de, T: Deserialize<'de>>(
     bytes: &'de [u8],
     handles: Vec<OwnedFd>,
 ) -> Result<T, CodecError> {
-    giving(handles, || super::decode(bytes))
+    giving_handles(handles, || super::decode(bytes))
 }
 
 /// Decodes like [`decode_with_handles`], with the fast path of [`decode_wire`](super::decode_wire).
@@ -179,7 +179,7 @@ pub fn decode_wire_with_handles<T: super::Wire>(
     bytes: &[u8],
     handles: Vec<OwnedFd>,
 ) -> Result<T, CodecError> {
-    giving(handles, || super::decode_wire(bytes))
+    giving_handles(handles, || super::decode_wire(bytes))
 }
 
 /// Says, during the check whether a type survives its round trip, that it is to end here and count as passed.
@@ -227,7 +227,14 @@ pub(super) fn checking<R>(body: impl FnOnce() -> R) -> (R, bool) {
     (result, matches!(open.close(), Some(Scope::Check { met: true })))
 }
 
-fn collecting<R>(body: impl FnOnce() -> Result<R, CodecError>) -> Result<(R, Vec<OwnedFd>), CodecError> {
+/// Runs `body`, and collects the descriptors in what it encodes, to be sent beside the bytes.
+///
+/// # Errors
+///
+/// Those of `body`, and of [`encode_with_handles`].
+pub fn collecting_handles<R>(
+    body: impl FnOnce() -> Result<R, CodecError>,
+) -> Result<(R, Vec<OwnedFd>), CodecError> {
     let open = Open::new(Scope::Collect { handles: Vec::new(), met: 0, failure: None });
     let result = body();
     let Some(Scope::Collect { handles, met, failure }) = open.close() else {
@@ -242,7 +249,15 @@ fn collecting<R>(body: impl FnOnce() -> Result<R, CodecError>) -> Result<(R, Vec
     Ok((result?, handles))
 }
 
-fn giving<R>(handles: Vec<OwnedFd>, body: impl FnOnce() -> Result<R, CodecError>) -> Result<R, CodecError> {
+/// Runs `body`, which decodes what was encoded with these descriptors; those that it does not claim are closed.
+///
+/// # Errors
+///
+/// Those of `body`; [`CodecError::Handle`] for a descriptor that is missing or claimed twice.
+pub fn giving_handles<R>(
+    handles: Vec<OwnedFd>,
+    body: impl FnOnce() -> Result<R, CodecError>,
+) -> Result<R, CodecError> {
     let handles = handles.into_iter().map(Some).collect();
     let open = Open::new(Scope::Give { handles, failure: None });
     let result = body();

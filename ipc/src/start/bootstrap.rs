@@ -209,7 +209,7 @@ mod tests {
         for method in StartMethod::ALL {
             let (here, there) = Connection::pair().unwrap();
             let identity = Identity { name: "child".to_owned(), path: vec![1], daemon: true };
-            let plan = Plan { method: Some(method), allow_threads: true, identity, armed: true };
+            let plan = Plan { method: Some(method), allow_threads: true, identity, armed: true, apart: None };
             let Started { child, .. } = start(child, &(there,), &plan).unwrap();
             child.wait(None).unwrap();
             let told = std::iter::from_fn(|| here.recv_bytes().ok());

@@ -176,8 +176,13 @@ mod tests {
 
     fn variables_of_a_child() -> (Option<String>, usize) {
         let identity = Identity { name: "child".to_owned(), path: vec![1], daemon: true };
-        let plan =
-            Plan { method: Some(StartMethod::ForkServer), allow_threads: false, identity, armed: true };
+        let plan = Plan {
+            method: Some(StartMethod::ForkServer),
+            allow_threads: false,
+            identity,
+            armed: true,
+            apart: None,
+        };
         let Started { child, reply, .. } = start(variables, &(), &plan).unwrap();
         child.wait(None).unwrap();
         reply.take().unwrap().unwrap().unwrap()
@@ -209,9 +214,15 @@ mod tests {
 
     fn prepare_is_empty() -> bool {
         let identity = Identity { name: String::new(), path: Vec::new(), daemon: true };
-        prepare(&Plan { method: Some(StartMethod::ForkServer), allow_threads: false, identity, armed: false })
-            .unwrap()
-            .bytes
-            .is_empty()
+        prepare(&Plan {
+            method: Some(StartMethod::ForkServer),
+            allow_threads: false,
+            identity,
+            armed: false,
+            apart: None,
+        })
+        .unwrap()
+        .bytes
+        .is_empty()
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Each result is written as soon as it is there, so a chunk needs no memory but that of its bytes.
 
+use super::apart::Border;
 use super::descriptor::{Descriptor, Kind, at_offset, offset_of};
 use super::outcome::Failure;
 use super::target::{Slot, TaskArg, TaskTarget, assert_target, conjure};
@@ -17,8 +18,8 @@ use std::cell::Cell;
 use std::iter;
 use std::marker::PhantomData;
 
-/// How to call a chunk of one function: payload in, reply appended.
-pub type TaskEntry = fn(&[u8], &mut Vec<u8>);
+/// How to call a chunk of one function: payload in, reply appended, to cross this border.
+pub type TaskEntry = fn(&[u8], &mut Vec<u8>, Border);
 
 /// A function as it travels to a worker of the same build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,25 +93,25 @@ pub fn task_of(id: TaskId) -> Result<TaskEntry> {
     at_offset::<TaskKind>(id.0).map(Descriptor::run)
 }
 
-fn run_items<F, T, M, R>(payload: &[u8], reply: &mut Vec<u8>)
+fn run_items<F, T, M, R>(payload: &[u8], reply: &mut Vec<u8>, border: Border)
 where
     T: TaskArg<M>,
     R: Wire,
     F: for<'a> Fn(T::Param<'a>) -> R + Copy + 'static,
 {
     let function = conjure::<F>();
-    run_chunk(payload, reply, |item| {
+    run_chunk(payload, (reply, border), |item| {
         let (owned, used) = codec::decode_prefix::<T::Owned>(item)?;
         Ok((used, move || function(T::lend(&mut Slot::new(owned)))))
     });
 }
 
-fn run_tuples<F, A, M>(payload: &[u8], reply: &mut Vec<u8>)
+fn run_tuples<F, A, M>(payload: &[u8], reply: &mut Vec<u8>, border: Border)
 where
     F: TaskTarget<A, M, Output: Wire>,
 {
     let function = conjure::<F>();
-    run_chunk(payload, reply, |item| {
+    run_chunk(payload, (reply, border), |item| {
         let (owned, used) = codec::decode_prefix::<F::Owned>(item)?;
         Ok((used, move || function.call(owned)))
     });
@@ -127,13 +128,13 @@ enum Step {
 /// Calls each item of a chunk. `prepare` decodes the item at the start of the bytes: its length and the call.
 fn run_chunk<R, C>(
     payload: &[u8],
-    reply: &mut Vec<u8>,
+    (reply, border): (&mut Vec<u8>, Border),
     prepare: impl Fn(&[u8]) -> Result<(usize, C), CodecError>,
 ) where
     R: Wire,
     C: FnOnce() -> R,
 {
-    let mut reply = Reply::begin(reply);
+    let mut reply = Reply::begin(reply, border);
     let Some((count, mut rest)) = payload.split_first_chunk() else {
         return reply.finish(Some(&Failure::BadArguments("the chunk has no length".to_owned())));
     };
@@ -149,7 +150,7 @@ fn run_chunk<R, C>(
                 step.set(Step::Call);
                 let value = call();
                 step.set(Step::Encode);
-                reply.write(&value).map_err(|error| Failure::BadResult(error.to_string()))?;
+                reply.write(&value)?;
                 drop(value);
                 reply.keep();
             }
@@ -183,7 +184,7 @@ impl Step {
 
 /// The reply to a chunk for which there is no function: all of its items fail.
 pub fn refuse(failure: &Failure, reply: &mut Vec<u8>) {
-    Reply::begin(reply).finish(Some(failure));
+    Reply::begin(reply, Border::Open).finish(Some(failure));
 }
 
 /// A reply that is being written: the results before the first failure, then, if there is one, each result from it on, and
@@ -202,21 +203,31 @@ struct Reply<'a> {
     is_checked: bool,
     /// The handles in the result that is being written.
     pins: Pins,
+    border: Border,
 }
 
 impl<'a> Reply<'a> {
     #[inline]
-    fn begin(out: &'a mut Vec<u8>) -> Self {
+    fn begin(out: &'a mut Vec<u8>, border: Border) -> Self {
         let start = out.len();
         out.extend_from_slice(&[0; LENGTH]);
-        Self { start, end: out.len(), out, results: 0, tail: None, is_checked: false, pins: Pins::default() }
+        let (end, pins) = (out.len(), Pins::default());
+        Self { start, end, out, results: 0, tail: None, is_checked: false, pins, border }
     }
 
     /// Writes a result. It counts once it is [kept](Self::keep).
     #[inline]
-    fn write<R: Wire>(&mut self, value: &R) -> Result<(), CodecError> {
+    fn write<R: Wire>(&mut self, value: &R) -> Result<(), Failure> {
+        self.encode(value).map_err(|error| Failure::BadResult(error.to_string()))?;
+        self.border
+            .check("a result", !self.pins.is_empty())
+            .map_err(|error| Failure::BadResult(error.to_string()))
+    }
+
+    #[inline]
+    fn encode<R: Wire>(&mut self, value: &R) -> Result<(), CodecError> {
         if !self.is_checked || self.tail.is_some() {
-            self.write_and_check(value)
+            self.encode_and_check(value)
         } else if !travel::may_carry::<R>() {
             codec::encode_wire(value, self.out)
         } else {
@@ -225,7 +236,7 @@ impl<'a> Reply<'a> {
     }
 
     #[inline(never)]
-    fn write_and_check<R: Wire>(&mut self, value: &R) -> Result<(), CodecError> {
+    fn encode_and_check<R: Wire>(&mut self, value: &R) -> Result<(), CodecError> {
         if self.tail.is_some() {
             // The mark of `Ok` in a `Result`.
             codec::encode_into(&0_u32, self.out)?;
@@ -343,7 +354,7 @@ mod tests {
     /// What the parent of a worker makes of its reply: values, and what came from the first failure on.
     fn results<R: Wire>(entry: TaskEntry, payload: &[u8], count: usize) -> (Vec<R>, Vec<Result<R, Failure>>) {
         let (mut reply, mut values) = (Vec::new(), Vec::new());
-        entry(payload, &mut reply);
+        entry(payload, &mut reply, Border::Open);
         let tail = read_reply(&reply, count, &mut values).unwrap();
         (values, tail)
     }
@@ -352,7 +363,7 @@ mod tests {
     fn a_chunk_gives_its_values_in_order() {
         let entry = task_of(item_task::<_, u32, ByValue, u32>(double).unwrap()).unwrap();
         let mut reply = Vec::new();
-        entry(&chunk(&[1_u32, 2, 3]), &mut reply);
+        entry(&chunk(&[1_u32, 2, 3]), &mut reply, Border::Open);
         let mut values = vec![0];
         assert_eq!(read_reply::<u32>(&reply, 3, &mut values).unwrap(), []);
         assert_eq!(values, [0, 2, 4, 6]);
