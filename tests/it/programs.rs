@@ -194,3 +194,13 @@ fn lock() {
 fn takeover() {
     isolated(|| assert_eq!(printed("takeover"), "abandoned: true\nabandoned: false\n"));
 }
+
+#[test]
+fn isolated_pool() {
+    isolated(|| {
+        let expected = "an image was lost: its worker was ended by signal 6 (SIGABRT)\n3 are in the queue\n\
+                        thumbnail of image 1\nthumbnail of image 2\nthumbnail of image 4\n";
+        let text = printed("isolated_pool");
+        assert_eq!(text.replace(", core dumped", ""), expected);
+    });
+}
