@@ -16,12 +16,10 @@ use crate::codec::{self, HandleFd};
 use crate::gate::{self, PrivateFd};
 use crate::stream::Stream;
 use crate::sys::fd::wait_readable;
-use crate::sys::socket::stream_pair;
+use crate::sys::socket::{set_patience, stream_pair};
 use crate::{Error, Result, travel};
 use auth::Handshake;
-use nix::libc;
-use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::{Shutdown, shutdown};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
@@ -109,14 +107,7 @@ impl Connection {
         let doing = |error| Error::os("set up a connection", error);
         let _passage = gate::enter("opening a socket");
         let socket = stream.as_fd().try_clone_to_owned().map_err(doing)?;
-        // The kernel takes 0 for no bound.
-        let patience = patience.max(Duration::from_millis(1));
-        let most = TimeVal::new(
-            libc::time_t::try_from(patience.as_secs()).unwrap_or(libc::time_t::MAX),
-            libc::suseconds_t::from(patience.subsec_micros().cast_signed()),
-        );
-        setsockopt(&socket, sockopt::ReceiveTimeout, &most).map_err(|error| doing(error.into()))?;
-        setsockopt(&socket, sockopt::SendTimeout, &most).map_err(|error| doing(error.into()))?;
+        set_patience(socket.as_fd(), Some(patience)).map_err(doing)?;
         Ok(Self { socket: socket.into(), reading: Mutex::new(()), writing: Mutex::new(()) })
     }
 

@@ -10,7 +10,7 @@
 use crate::authkey::random_bytes;
 use crate::gate::{self, PrivateFd};
 use crate::stream::Stream;
-use crate::sys::socket::{accept, peer};
+use crate::sys::socket::{accept, peer, set_patience};
 use crate::{Error, Result};
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
 /// The name of a rendezvous. It may be known to anybody: the key is what counts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -137,24 +138,42 @@ impl AsRawFd for Listener {
     }
 }
 
-/// Calls `address`: the connection, which has proved nothing yet, or `None` when nobody listens there.
+/// Calls `address`: the connection, which has proved nothing yet, or `None` when nobody listens there. It waits only if more
+/// callers than the kernel keeps (net.core.somaxconn, 4,096) wait for somebody who does not accept them: for `patience`, or for as
+/// long as it takes.
 ///
 /// # Errors
 ///
-/// No descriptor left, or somebody of another user listens.
-pub fn connect(address: Address) -> Result<Option<Stream>> {
+/// No descriptor left; somebody of another user listens; [`Error::TimedOut`].
+pub fn connect(address: Address, patience: Option<Duration>) -> Result<Option<Stream>> {
     let failed = |error: Errno| Error::os(format!("call {address}"), error);
     let passage = gate::enter("opening a socket");
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
     let socket = PrivateFd::from(socket.map_err(failed)?);
     drop(passage);
+    let set_patience = |patience| {
+        set_patience(socket.as_fd(), patience).map_err(|error| Error::os(format!("call {address}"), error))
+    };
+    if patience.is_some() {
+        set_patience(patience)?;
+    }
     loop {
         match connect_socket(socket.as_fd().as_raw_fd(), &address.socket_address()?) {
             Ok(()) => break,
             Err(Errno::EINTR) => {}
             Err(Errno::ECONNREFUSED) => return Ok(None),
+            Err(Errno::EAGAIN) => {
+                let after = patience.unwrap_or_default();
+                return Err(Error::TimedOut {
+                    what: "getting through to a process that many others call",
+                    after,
+                });
+            }
             Err(errno) => return Err(failed(errno)),
         }
+    }
+    if patience.is_some() {
+        set_patience(None)?;
     }
     check_user(socket.as_fd())?;
     Ok(Some(socket.into()))
@@ -175,24 +194,35 @@ mod tests {
     fn callers_meet_the_listener_and_find_nobody_once_it_is_gone() {
         let listener = Listener::new().unwrap();
         assert!(listener.try_accept().unwrap().is_none());
-        let here = connect(listener.address()).unwrap().unwrap();
+        let here = connect(listener.address(), None).unwrap().unwrap();
         let there = listener.try_clone().unwrap().try_accept().unwrap().unwrap();
         assert!(here.write_all(b"x").unwrap());
         assert_eq!(there.read(&mut [0; 2], &mut crate::spin::Spin::default()).unwrap(), 1);
         let address = listener.address();
         assert!(matches!(Listener::bind(address), Err(Error::Os { .. })), "the name is taken");
         drop(listener);
-        assert!(connect(address).unwrap().is_none());
+        assert!(connect(address, None).unwrap().is_none());
     }
 
     #[test]
     fn a_caller_waits_in_the_queue_for_whoever_serves_it_next() {
         let kept = Listener::new().unwrap();
         let first = kept.try_clone().unwrap();
-        let here = connect(kept.address()).unwrap().unwrap();
+        let here = connect(kept.address(), None).unwrap().unwrap();
         drop(first);
         assert!(kept.try_accept().unwrap().is_some());
         drop(here);
+    }
+
+    /// As when the process that should accept them was stopped.
+    #[test]
+    fn a_caller_whom_nobody_takes_in_gives_up_in_time() {
+        let listener = Listener::new().unwrap();
+        let patience = Some(Duration::from_millis(100));
+        let refusal = (0..100_000).find_map(|_| connect(listener.address(), patience).err());
+        assert!(matches!(refusal, Some(Error::TimedOut { .. })), "{refusal:?}");
+        assert!(listener.try_accept().unwrap().is_some());
+        assert!(connect(listener.address(), patience).unwrap().is_some());
     }
 
     /// T182 (TestIgnoreEINTR.test_ignore_listener).
@@ -206,7 +236,7 @@ mod tests {
                 assert!(wait_readable(listener.as_fd(), None).unwrap());
                 listener.try_accept().unwrap()
             },
-            || sender.send(connect(address).unwrap().unwrap()).unwrap(),
+            || sender.send(connect(address, None).unwrap().unwrap()).unwrap(),
         );
         assert!(accepted.is_some() && calls.recv().is_ok());
     }

@@ -148,7 +148,7 @@ impl Client {
         if let Some(link) = known.filter(|link| link.is_usable()) {
             return Ok(Arc::clone(link));
         }
-        let Some(stream) = connect(self.address)? else {
+        let Some(stream) = connect(self.address, None)? else {
             drop(slot);
             return Err(self.gone(None));
         };

@@ -58,8 +58,9 @@ pub(super) fn ask(host: ProcessId, request: &Request, deadline: Instant) -> Resu
             seen => drop(futex::wait(word, seen, Some(Instant::now() + ROUND))),
         }
     }
-    let stream = connect(arena.deposit_address(host))?.ok_or(Error::Gone { what: WHAT })?;
-    let connection = Connection::of_stream(&stream, deadline.saturating_duration_since(Instant::now()))?;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let stream = connect(arena.deposit_address(host), Some(left()))?.ok_or(Error::Gone { what: WHAT })?;
+    let connection = Connection::of_stream(&stream, left())?;
     converse(&connection, request).map_err(|error| match error {
         // It ended in the middle, and what it kept with it.
         Error::Disconnected | Error::Torn { .. } => Error::Gone { what: WHAT },

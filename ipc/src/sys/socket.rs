@@ -6,10 +6,12 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, accept4, getsockopt, recvmsg, sendmsg,
-    socketpair, sockopt,
+    setsockopt, socketpair, sockopt,
 };
+use nix::sys::time::TimeVal;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// Most descriptors that the kernel lets one message carry (SCM_MAX_FD, unix(7)).
 pub const MAX_DESCRIPTORS: usize = 253;
@@ -30,6 +32,21 @@ pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// No descriptor left.
 pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// How long each call on a socket that may block does so: receiving, sending and connecting are EAGAIN then. `None`: for as long as it
+/// takes.
+///
+/// # Errors
+///
+/// The kernel's answer to setsockopt(2).
+pub fn set_patience(socket: BorrowedFd<'_>, patience: Option<Duration>) -> io::Result<()> {
+    // The kernel takes 0 for no bound.
+    let patience = patience.map_or(Duration::ZERO, |patience| patience.max(Duration::from_millis(1)));
+    let seconds = libc::time_t::try_from(patience.as_secs()).unwrap_or(libc::time_t::MAX);
+    let most = TimeVal::new(seconds, libc::suseconds_t::from(patience.subsec_micros().cast_signed()));
+    setsockopt(&socket, sockopt::ReceiveTimeout, &most)?;
+    Ok(setsockopt(&socket, sockopt::SendTimeout, &most)?)
 }
 
 /// Sends the bytes of `parts` and, with the first of them, `descriptors`; returns how many bytes went out.
