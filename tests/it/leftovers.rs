@@ -5,7 +5,7 @@
 
 use crate::family::{contexts, park_forever, run, start};
 use crate::handles::{ROOM, are_left, nothing_is_left, small_arena};
-use crate::support::{eventually, fd_count, isolated, process as state_of};
+use crate::support::{eventually, fd_count, isolated, process as state_of, threads_of};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use procession::prelude::*;
@@ -280,7 +280,9 @@ fn sender_is_killed(context: &Context, host_is_stopped: bool) {
     if host_is_stopped {
         let pid = host.pid().cast_signed();
         kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
-        eventually("it stands still", || state_of(pid).is_some_and(|state| state.state == 'T'));
+        // All of it: a keeper that is stopped as it is woken keeps the wake-up to itself.
+        let stands_still = |thread| state_of(thread).is_some_and(|state| state.state == 'T');
+        eventually("it stands still", || threads_of(pid).into_iter().all(stands_still));
     }
     at_watcher.send(&()).unwrap();
     sender.kill().unwrap();
