@@ -151,11 +151,11 @@ pub fn connect(address: Address, patience: Option<Duration>) -> Result<Option<St
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
     let socket = PrivateFd::from(socket.map_err(failed)?);
     drop(passage);
-    let set_patience = |patience| {
+    let bound = |patience| {
         set_patience(socket.as_fd(), patience).map_err(|error| Error::os(format!("call {address}"), error))
     };
     if patience.is_some() {
-        set_patience(patience)?;
+        bound(patience)?;
     }
     loop {
         match connect_socket(socket.as_fd().as_raw_fd(), &address.socket_address()?) {
@@ -173,7 +173,7 @@ pub fn connect(address: Address, patience: Option<Duration>) -> Result<Option<St
         }
     }
     if patience.is_some() {
-        set_patience(None)?;
+        bound(None)?;
     }
     check_user(socket.as_fd())?;
     Ok(Some(socket.into()))
