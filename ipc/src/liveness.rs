@@ -4,7 +4,7 @@
 //! - [`presence`]: whether a process is gone, the only place that knows;
 //! - [`keeper`]: the thread of each process that learns of deaths and sweeps.
 //!
-//! States of a slot: *free* -> *claimed* (a process, no keeper yet) -> *alive* (the keeper's id in the word that the kernel
+//! States of a slot: *free* -> *claimed* (a process, no keeper yet) -> *alive* (the keeper's id in the words that the kernel
 //! marks) -> *dying* (marked) -> *gone* (its pidfd is readable, or cannot be opened) -> swept, and free again. A claimed process
 //! may also be gone at once. Everybody but the process itself acts on what is gone only: dying is not dead.
 //!
@@ -27,7 +27,7 @@ pub(crate) use keeper::{Keeper, presence as presence_of};
 #[cfg(not(all(test, loom)))]
 pub(crate) use presence::Identity;
 #[cfg(not(all(test, loom)))]
-pub(crate) use table::{Header, Slot, Table};
+pub(crate) use table::{Header, Marks, Slot, Table};
 
 /// How many processes can use the memory of a family at the same time.
 #[cfg(not(all(test, loom)))]

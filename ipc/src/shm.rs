@@ -40,6 +40,8 @@ unsafe impl Shareable for crate::mailbox::queue::Words {}
 unsafe impl Shareable for crate::liveness::Slot {}
 // SAFETY: `repr(C)`, atomics.
 unsafe impl Shareable for crate::liveness::Header {}
+// SAFETY: `repr(C)`, an array of structs that are `repr(C)` and one atomic each.
+unsafe impl Shareable for crate::liveness::Marks {}
 
 /// A mapped memory file.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! Handles of shared objects: they go everywhere in a family, and an object ends with its last one.
 //!
-//! Each test has an arena so small that 64 objects fill it. So what leaks is missed soon.
+//! Each test has an arena so small that 128 objects fill it. So what leaks is missed soon.
 
 use crate::family::{Death, contexts, die, park_forever, run, start};
 use crate::support::{eventually, isolated, kill9};
@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Length of the smallest arena, in bytes, and the objects that fit into it.
-const SMALLEST: u64 = 4 << 20;
-pub const ROOM: usize = 64;
+const SMALLEST: u64 = 8 << 20;
+pub const ROOM: usize = 128;
 
 /// How often objects come and go: more often than there is room.
 const ROUNDS: usize = 200;
 
 /// The same where each round starts a process.
-const STARTS: usize = 70;
+const STARTS: usize = 140;
 
 /// Makes the arena small, which is made later. Processes that are started have the limit too.
 pub fn small_arena() {
@@ -322,7 +322,7 @@ fn a_lock_in_a_specification_is_there_for_all_incarnations() {
         let (lock, said) = (Lock::new().unwrap(), Queue::new().unwrap());
         let spec = ChildSpec::process("holder", keep_and_wait, (lock.clone(), said.clone()));
         let tree = Supervisor::builder()
-            .intensity(100, std::time::Duration::from_secs(1))
+            .intensity(STARTS as u32, std::time::Duration::from_secs(1))
             .child(spec)
             .start()
             .unwrap();

@@ -1,12 +1,12 @@
 //! What lies where in an arena.
 //!
-//! All parts but the first two grow with the arena, so a small one (RLIMIT_AS, RLIMIT_FSIZE) works like a large one.
+//! All parts but the first three grow with the arena, so a small one (RLIMIT_AS, RLIMIT_FSIZE) works like a large one.
 
 use super::annex::Annexes;
 use super::cell::{Cell, Cells, HOLDER_WORDS};
 use super::segments::{self, SegmentTable};
 use crate::atomic::{AtomicU64, Ordering};
-use crate::liveness::{self, MOST_PROCESSES, Slot, Table};
+use crate::liveness::{self, MOST_PROCESSES, Marks, Slot, Table};
 use crate::mailbox::ring::Ring;
 use crate::shm::Region;
 use crate::sys::memory::{address_limit, file_size_limit};
@@ -16,17 +16,18 @@ use std::io;
 const LENGTH: usize = 64 << 30;
 
 /// The smallest that is of use.
-const LEAST: usize = 4 << 20;
+const LEAST: usize = 8 << 20;
 
 /// Arenas end at a multiple of this.
 const GRAIN: usize = 256 << 10;
 
-/// The process table.
+/// The process table: a slot for each, and marks for each.
 const TABLE: usize = 64 << 10;
+const MARKS: usize = 512 << 10;
 
 /// The cells: one byte in a thousand of the arena. Behind them, a ring for each; who has handles of it, 1 KiB
 /// of addresses for each, of which a family of up to 31 processes uses 8 bytes; the segment table; segments.
-const CELLS: usize = 1 << 20;
+const CELLS: usize = 5 << 20;
 const BYTES_PER_CELL_BYTE: usize = 1024;
 
 /// "processn", so that nobody takes anything else for an arena.
@@ -97,7 +98,8 @@ impl Layout {
 
     pub(super) fn table(self, region: &Region) -> Option<Table> {
         let slots = region.views::<Slot>(TABLE, MOST_PROCESSES + 1)?;
-        Some(Table::new(&self.header(region)?.processes, slots))
+        let marks = region.views::<Marks>(MARKS, MOST_PROCESSES + 1)?;
+        Some(Table::new(&self.header(region)?.processes, slots, marks))
     }
 
     pub(super) fn cells(self, region: &Region) -> Option<Cells> {
@@ -147,5 +149,6 @@ impl Layout {
 }
 
 const _: () = assert!(size_of::<Header>() <= TABLE);
-const _: () = assert!(TABLE + (MOST_PROCESSES + 1) * size_of::<Slot>() <= CELLS);
+const _: () = assert!(TABLE + (MOST_PROCESSES + 1) * size_of::<Slot>() <= MARKS);
+const _: () = assert!(MARKS + (MOST_PROCESSES + 1) * size_of::<Marks>() <= CELLS);
 const _: () = assert!(CELLS + 20 * (LEAST / BYTES_PER_CELL_BYTE) + segments::SIZE <= LEAST);

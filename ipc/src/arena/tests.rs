@@ -176,7 +176,7 @@ fn bytes_of_which_nothing_is_known_keep_an_object_for_good() {
 
 #[test]
 fn arenas_of_all_lengths_have_their_parts_inside() {
-    for length in [4 << 20, 64 << 20, 3 << 30, 64 << 30] {
+    for length in [8 << 20, 64 << 20, 3 << 30, 64 << 30] {
         let region = Region::new(Map::new(sparse_memory(length).unwrap().as_fd()).unwrap());
         let layout = Layout::of(region.length()).unwrap();
         assert!(layout.table(&region).is_some() && layout.cells(&region).is_some(), "{length}");
@@ -185,7 +185,7 @@ fn arenas_of_all_lengths_have_their_parts_inside() {
         assert!(region.view::<Lock>(layout.body_of(last).unwrap()).is_some());
         assert_eq!(layout.length() / 1024 / size_of::<Cell>() * HOLDER_WORDS * 8, layout.length() / 64);
     }
-    for length in [0, 4096, (4 << 20) - 1, (4 << 20) + 4096] {
+    for length in [0, 4096, (8 << 20) - 1, (8 << 20) + 4096] {
         assert!(Layout::of(length).is_none(), "{length}");
     }
 }

@@ -1,19 +1,19 @@
 //! The keeper: one thread of each process that uses an arena. It learns of the deaths of others, sweeps, and frees slots; and
 //! by its own end the others learn of ours.
 //!
-//! It sleeps on the words of its neighbours that the kernel marks. A mark is an alarm and no more: whoever is alarmed wakes
-//! one more sleeper of the same word, in case that it is killed or stopped itself, and then asks [`Presence`]. Nothing of the
-//! process is touched before that says that it is gone.
+//! It sleeps on marks of its neighbours, in each on the one that is there for it: so the kernel itself tells each keeper, and none
+//! depends on another one, which may be killed or stopped just then. A mark is an alarm and no more: whoever is alarmed asks
+//! [`Presence`]. Nothing of the process is touched before that says that it is gone.
 //!
 //! It uses no processor time while nobody dies.
 
 use super::presence::Presence;
-use super::table::{Holder, Table};
+use super::table::{Holder, Table, have_marks_in_common};
 use super::{Identity, ProcessId};
-use crate::atomic::{AtomicU32, Ordering};
+use crate::atomic::AtomicU32;
 use crate::gate::{self, Passage};
 use crate::sys::fd::wait_any_readable;
-use crate::sys::futex;
+use crate::sys::futex::{self, Mark};
 use crate::{Error, Result};
 use nix::sys::signal::SigSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
 /// Most neighbours that one keeper watches: one word is the roster.
 const MOST_NEIGHBOURS: usize = futex::MOST_WORDS - 1;
 
-/// With more processes than a keeper can watch, one could die together with all that watch it (`mailbox/README.md`, 3).
+/// With more processes than a keeper can watch, or than have a mark of their own, one could die and some would never be told
+/// (`mailbox/README.md`, 3).
 const ROUND_OF_MANY: Duration = Duration::from_secs(5);
 
 /// How long the end of a dying process is waited for before other processes are looked at again: from the first to the last.
@@ -58,8 +59,16 @@ pub(crate) fn presence(identity: Identity, _mark: Marked) -> Presence {
     identity.presence()
 }
 
+/// Those who have a slot and are alive.
+pub(super) struct Neighbours {
+    /// Words that the kernel will mark, and what they are until then.
+    marks: Vec<(&'static AtomicU32, u32)>,
+    /// There are too many for each of us to be told of each of them.
+    pub(super) is_crowd: bool,
+}
+
 /// Somebody who has a slot and is not alive: dying, gone, or about to begin.
-struct Suspect {
+pub(super) struct Suspect {
     holder: Holder,
     /// Becomes readable when it is gone; `None` if there is no way to tell yet.
     pidfd: Option<OwnedFd>,
@@ -69,13 +78,13 @@ impl<S: Fn(ProcessId) + Send + 'static> Keeper<S> {
     /// Starts the thread, and returns when the kernel will mark the end of this process.
     pub(crate) fn start(self) -> Result<()> {
         let doing = "start the thread that learns of the deaths of others";
-        let slot = self.table.slot(self.own).ok_or(Error::Malformed { what: "process table" })?;
+        let marks = self.table.marks(self.own).ok_or(Error::Malformed { what: "process table" })?;
         let (tell, begun) = mpsc::sync_channel(1);
         let table = self.table;
         let run = move |passage: Passage| {
             // Handlers of the program run on threads of the program.
             let _ = SigSet::all().thread_block();
-            let marked = futex::mark_at_end(&slot.live);
+            let marked = futex::mark_at_end(marks);
             let is_begun = marked.is_ok();
             // Before this process holds anything, the others know that it may die.
             table.announce();
@@ -113,33 +122,32 @@ impl<S: Fn(ProcessId) + Send + 'static> Keeper<S> {
         }
     }
 
-    /// Notes all who have a slot and are not alive, and returns the words of the others, the next ones first.
-    fn look(&self, suspects: &mut Vec<Suspect>) -> Vec<(&'static AtomicU32, u32)> {
-        let mut neighbours = Vec::new();
+    /// Notes all who have a slot and are not alive, and returns the others, the next ones first.
+    pub(super) fn look(&self, suspects: &mut Vec<Suspect>) -> Neighbours {
+        let mut neighbours = Neighbours { marks: Vec::new(), is_crowd: false };
         suspects.retain(|suspect| self.table.holder(suspect.holder.id.slot()) == Some(suspect.holder));
         for holder in self.table.after(self.own.slot()).filter_map(|number| self.table.holder(number)) {
-            let Some(slot) = self.table.slot(holder.id) else { continue };
-            let mark = slot.live.load(Ordering::Acquire);
-            if futex::unmarked(mark).is_some() {
-                neighbours.push((&slot.live, mark));
+            if let Some(mark) = self.mark(&holder).and_then(Mark::await_end) {
+                neighbours.marks.push(mark);
+                neighbours.is_crowd |= have_marks_in_common(holder.id, self.own);
             } else if suspects.iter().all(|suspect| suspect.holder != holder) {
-                // Whoever else watches it: if we are killed or stopped now, somebody knows.
-                futex::wake(&slot.live, 1);
                 suspects.push(Suspect { holder, pidfd: None });
             }
         }
+        neighbours.is_crowd |= neighbours.marks.len() > MOST_NEIGHBOURS;
         // A claimed slot whose keeper runs by now.
-        suspects.retain(|suspect| {
-            let live = self.table.slot(suspect.holder.id).map(|slot| slot.live.load(Ordering::Acquire));
-            live.is_some_and(|mark| futex::unmarked(mark).is_none())
-        });
+        suspects.retain(|suspect| !self.mark(&suspect.holder).is_some_and(Mark::is_alive));
         neighbours
+    }
+
+    /// The mark that tells us of the end of somebody.
+    fn mark(&self, holder: &Holder) -> Option<&'static Mark> {
+        self.table.mark(holder.id, self.own.slot())
     }
 
     /// Sweeps for a process that is gone, and frees its slot.
     fn is_finished(&self, suspect: &mut Suspect) -> bool {
-        let live = self.table.slot(suspect.holder.id).map(|slot| slot.live.load(Ordering::Acquire));
-        let marked = Marked(live.is_some_and(|mark| mark & futex::OWNER_DIED != 0));
+        let marked = Marked(self.mark(&suspect.holder).is_some_and(Mark::is_marked));
         match (self.presence)(suspect.holder.identity, marked) {
             Presence::Gone => {
                 (self.sweep)(suspect.holder.id);
@@ -156,12 +164,11 @@ impl<S: Fn(ProcessId) + Send + 'static> Keeper<S> {
 }
 
 /// Sleeps until somebody comes, goes or dies.
-fn sleep(roster: &'static AtomicU32, seen: u32, neighbours: &[(&'static AtomicU32, u32)]) {
-    let watched = neighbours.iter().take(MOST_NEIGHBOURS);
+fn sleep(roster: &'static AtomicU32, seen: u32, neighbours: &Neighbours) {
+    let watched = neighbours.marks.iter().take(MOST_NEIGHBOURS);
     let words: Vec<(&AtomicU32, u32)> = [(roster, seen)].iter().chain(watched).copied().collect();
-    let is_many = neighbours.len() > MOST_NEIGHBOURS;
     // It was possible when this process registered; if it no longer is, what is left is to look now and then.
-    if futex::wait_any(&words, is_many.then_some(ROUND_OF_MANY)).is_err() {
+    if futex::wait_any(&words, neighbours.is_crowd.then_some(ROUND_OF_MANY)).is_err() {
         std::thread::park_timeout(ROUND_OF_MANY);
     }
 }

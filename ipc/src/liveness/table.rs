@@ -3,13 +3,16 @@
 //! A slot's holder is one word with pid, start time and generation, so claiming it is one store that says who has it, and
 //! releasing it is one store that also makes every id of the old holder nobody's. A process that is killed at any point in
 //! between leaves a holder that is seen to be gone.
+//!
+//! Beside it lie the words that the kernel marks at its end: one for each process that watches it, since the kernel wakes one
+//! sleeper of each word, and who is woken may be stopped before it can tell anybody.
 
 use super::id::{GENERATION_BITS, SLOTS};
 use super::presence::START_BITS;
 use super::{Identity, ProcessId};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::ALL;
-use crate::sys::futex;
+use crate::sys::futex::{self, Mark};
 
 const PID_BITS: u32 = 22;
 const _: () = assert!(PID_BITS + START_BITS + GENERATION_BITS == 64);
@@ -30,11 +33,17 @@ pub(crate) struct Header {
 pub(crate) struct Slot {
     /// `start 24 | generation 18 | pid 22`; pid 0: free. Changed by CAS: by who claims it, and by who has swept.
     holder: AtomicU64,
-    /// What the kernel marks: the keeper's thread id; see [`futex::mark_at_end`].
-    pub(super) live: AtomicU32,
     /// Whether the process keeps descriptors for others: see `deposit::service`. 0 at the beginning of each.
     deposit: AtomicU32,
 }
+
+/// For how many watchers a process has marks. With more, some have one in common.
+const WATCHERS: usize = futex::MOST_WORDS;
+
+/// What the kernel marks when a process ends.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Marks([Mark; WATCHERS]);
 
 /// Who has a slot, as its word says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,18 +63,25 @@ fn part(word: u64, shift: u32, bits: u32) -> u32 {
     ((word >> shift) & ((1 << bits) - 1)) as u32
 }
 
+/// Whether the end of a third process is told to these two by one mark.
+pub(super) fn have_marks_in_common(one: ProcessId, other: ProcessId) -> bool {
+    one.slot() as usize % WATCHERS == other.slot() as usize % WATCHERS
+}
+
 /// The slots of an arena.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Table {
     header: &'static Header,
     slots: &'static [Slot],
+    /// By slot.
+    marks: &'static [Marks],
 }
 
 impl Table {
     /// The table made of these.
-    pub(crate) fn new(header: &'static Header, slots: &'static [Slot]) -> Self {
-        let count = slots.len().min(SLOTS as usize);
-        Self { header, slots: slots.get(..count).unwrap_or_default() }
+    pub(crate) fn new(header: &'static Header, slots: &'static [Slot], marks: &'static [Marks]) -> Self {
+        let count = slots.len().min(marks.len()).min(SLOTS as usize);
+        Self { header, slots: slots.get(..count).unwrap_or_default(), marks }
     }
 
     /// Takes a slot for the process `identity`, which is this one. `None`: all are taken.
@@ -105,8 +121,23 @@ impl Table {
     }
 
     /// The slot of a process; `None` if the table has no such slot.
-    pub(super) fn slot(&self, id: ProcessId) -> Option<&'static Slot> {
+    fn slot(&self, id: ProcessId) -> Option<&'static Slot> {
         self.slots.get(id.slot() as usize)
+    }
+
+    /// All that the kernel marks at the end of a process.
+    pub(super) fn marks(&self, id: ProcessId) -> Option<&'static [Mark]> {
+        self.marks.get(id.slot() as usize).map(|marks| marks.0.as_slice())
+    }
+
+    /// The one that tells it to the process in the slot `watcher`.
+    pub(super) fn mark(&self, id: ProcessId, watcher: u32) -> Option<&'static Mark> {
+        self.marks(id)?.get(watcher as usize % WATCHERS)
+    }
+
+    /// Whether the keeper of a process runs.
+    fn is_alive(&self, id: ProcessId) -> bool {
+        self.mark(id, 0).is_some_and(Mark::is_alive)
     }
 
     /// The process in a slot.
@@ -131,11 +162,7 @@ impl Table {
     /// The process that was started before all others, of those whose keepers run and that are `fit`.
     pub(crate) fn oldest(&self, fit: impl Fn(ProcessId) -> bool) -> Option<ProcessId> {
         let holders = self.after(0).filter_map(|number| self.holder(number));
-        let is_alive = |holder: &Holder| {
-            let live = self.slot(holder.id).map(|slot| slot.live.load(Ordering::Acquire));
-            live.is_some_and(|mark| futex::unmarked(mark).is_some())
-        };
-        let fit = holders.filter(|holder| is_alive(holder) && fit(holder.id));
+        let fit = holders.filter(|holder| self.is_alive(holder.id) && fit(holder.id));
         let older = |one: Holder, other: Holder| {
             if other.identity.is_older_than(one.identity) { other } else { one }
         };
@@ -162,22 +189,17 @@ impl Table {
     /// A line for each process that has a slot, for people.
     pub(crate) fn describe(&self) -> impl Iterator<Item = String> {
         self.after(0).filter_map(|number| {
-            let (holder, slot) = (self.holder(number)?, self.slots.get(number as usize)?);
+            let holder = self.holder(number)?;
             let Identity { pid, start } = holder.identity;
-            let (generation, mark) = (holder.id.generation(), slot.live.load(Ordering::Relaxed));
+            let (generation, mark) = (holder.id.generation(), self.mark(holder.id, 0).map_or(0, Mark::value));
             Some(format!("process {number}.{generation}: pid {pid}, started at {start}, mark {mark:x}"))
         })
     }
 
     /// Frees the slot of a process that is gone and swept, or of this one before its keeper runs. Whoever comes second does
-    /// nothing.
+    /// nothing. Its marks stay: they say what those of one say whose keeper does not run yet.
     pub(super) fn release(&self, holder: &Holder) {
         let Some(slot) = self.slot(holder.id) else { return };
-        let mark = slot.live.load(Ordering::Relaxed);
-        if futex::unmarked(mark).is_none() {
-            // Failing means that somebody else has released it, and perhaps a new holder is alive.
-            let _ = slot.live.compare_exchange(mark, 0, Ordering::Relaxed, Ordering::Relaxed);
-        }
         let free = word(Identity { pid: 0, start: 0 }, holder.id.generation().wrapping_add(1));
         if slot.holder.compare_exchange(holder.word, free, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.announce();

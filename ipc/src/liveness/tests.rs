@@ -4,14 +4,15 @@
 use super::ProcessId;
 use super::keeper::{Keeper, Marked, presence};
 use super::presence::{Identity, Presence};
-use super::table::{Header, Slot, Table};
+use super::table::{Header, Marks, Slot, Table};
 use crate::atomic::{AtomicU32, Ordering};
 use crate::shm::Region;
 use crate::sync::Futex;
 use crate::sync::lock::{Acquired, Lock};
 use crate::sys::memory::{Map, memory_taken, sparse_memory};
 use crate::sys::process::start_time;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::stdin;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
@@ -24,8 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where things are in the arena of these tests.
 const SLOTS: usize = 4096;
-const LOCKS: usize = 1 << 20;
-const READY: usize = 2 << 20;
+const MARKS: usize = 1 << 20;
+const LOCKS: usize = 2 << 20;
+const READY: usize = 3 << 20;
 const BYTES: usize = 4 << 20;
 
 /// What a dying process has still to store, and the part of it that the next holder writes.
@@ -43,8 +45,7 @@ struct World {
 impl World {
     fn map(file: OwnedFd) -> (OwnedFd, Region, Table) {
         let region = Region::new(Map::new(file.as_fd()).unwrap());
-        let slots = region.views::<Slot>(SLOTS, 512).unwrap();
-        (file, region, Table::new(region.view::<Header>(0).unwrap(), slots))
+        (file, region, table(region, 512))
     }
 
     fn join(file: OwnedFd, presence: fn(Identity, Marked) -> Presence) -> Self {
@@ -90,6 +91,12 @@ impl World {
             std::thread::park();
         }
     }
+}
+
+fn table(region: Region, processes: usize) -> Table {
+    let slots = region.views::<Slot>(SLOTS, processes).unwrap();
+    let marks = region.views::<Marks>(MARKS, processes).unwrap();
+    Table::new(region.view::<Header>(0).unwrap(), slots, marks)
 }
 
 fn locks(region: Region) -> &'static [Lock] {
@@ -159,6 +166,48 @@ fn the_dead_need_not_be_reaped() {
     child.wait().unwrap();
 }
 
+/// Others are being stopped as somebody dies, by which the kernel may have woken them already: so they learn of it when they go
+/// on, and we now.
+#[test]
+fn who_is_being_stopped_keeps_a_death_from_nobody() {
+    const STOPPED: usize = 4;
+    const DEATHS: u32 = 300;
+    if let Some((part, file)) = part() {
+        let world = join(file);
+        if part == "holder" {
+            world.acquire(0);
+        }
+        world.stay()
+    }
+    let world = World::new();
+    let test = "who_is_being_stopped_keeps_a_death_from_nobody";
+    let others: Vec<_> = (0..STOPPED).map(|_| world.start(test, "watches")).collect();
+    let tell = |signal| others.iter().for_each(|other| kill(pid_of(other), signal).unwrap());
+    for death in 1..=DEATHS {
+        let mut holder = world.start(test, "holder");
+        until(|| world.ready().load(Ordering::Acquire) as usize == STOPPED + death as usize);
+        holder.kill().unwrap();
+        // From before the kernel's mark until after it.
+        let later = Instant::now() + Duration::from_micros((death * 7 % 400).into());
+        while Instant::now() < later {
+            std::hint::spin_loop();
+        }
+        tell(Signal::SIGSTOP);
+        assert!(matches!(world.acquire(0), Acquired::TakenOver(_)));
+        assert_eq!(world.lock(0).release(&Futex), Ok(()));
+        tell(Signal::SIGCONT);
+        holder.wait().unwrap();
+    }
+    for mut other in others {
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.id().cast_signed())
+}
+
 /// More than one keeper can watch, all killed at once, each with a lock in its hands.
 #[test]
 fn many_that_die_at_once_are_all_swept_for() {
@@ -185,6 +234,30 @@ fn many_that_die_at_once_are_all_swept_for() {
         child.wait().unwrap();
     }
     until(|| world.table.count() == 1);
+}
+
+/// A slot whose keeper runs, as far as marks say.
+fn claim_alive(table: &Table, pid: u32) -> ProcessId {
+    let id = table.claim(Identity { pid, start: 0 }).unwrap();
+    table.marks(id).unwrap().iter().for_each(|mark| mark.set(1));
+    id
+}
+
+/// What one of them does not tell, because it was being stopped, nobody tells the other.
+#[test]
+fn keepers_that_have_marks_in_common_look_now_and_then() {
+    let (_file, region, _) = World::map(sparse_memory(BYTES as u64).unwrap());
+    let table = table(region, 512);
+    let ids: Vec<_> = (1..=129).map(|pid| claim_alive(&table, pid)).collect();
+    let is_crowd = |own| {
+        let keeper = Keeper { table, own, sweep: |_| {}, presence, woken: |_| {} };
+        keeper.look(&mut Vec::new()).is_crowd
+    };
+    assert!(ids.iter().all(|id| is_crowd(*id)), "a keeper cannot watch 128 others");
+    table.withdraw(ids[1]);
+    assert!(is_crowd(ids[0]) && is_crowd(ids[128]) && !is_crowd(ids[2]));
+    table.withdraw(ids[0]);
+    assert!(!is_crowd(ids[128]));
 }
 
 /// Killed in the middle of registering: it has claimed a slot, and nothing is there to be marked.
@@ -348,13 +421,13 @@ fn a_process_is_gone_when_its_number_is_another_ones() {
 #[test]
 fn the_oldest_process_is_known_whatever_its_slot() {
     let (_file, region, _) = World::map(sparse_memory(BYTES as u64).unwrap());
-    let table = Table::new(region.view(0).unwrap(), region.views(SLOTS, 8).unwrap());
+    let table = table(region, 8);
     let day = 1 << 23;
     let claim = |pid, start| table.claim(Identity { pid, start }).unwrap();
     let [young, first, same] = [claim(7, 500), claim(8, 100), claim(9, 100)];
     let without_keeper = claim(10, 3);
     for id in [young, first, same] {
-        table.slot(id).unwrap().live.store(1, Ordering::Relaxed);
+        table.marks(id).unwrap().iter().for_each(|mark| mark.set(1));
     }
     assert_eq!(table.oldest(|_| true), Some(first), "nobody asks one that has not begun");
     assert_eq!(table.oldest(|id| id != first), Some(same));
@@ -368,7 +441,7 @@ fn the_oldest_process_is_known_whatever_its_slot() {
 #[test]
 fn a_slot_changes_hands_by_one_store_and_keeps_its_number() {
     let (_file, region, _) = World::map(sparse_memory(BYTES as u64).unwrap());
-    let table = Table::new(region.view(0).unwrap(), region.views(SLOTS, 4).unwrap());
+    let table = table(region, 4);
     let own = Identity::own().unwrap();
     let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let other = Identity::of(child.id().cast_signed()).unwrap();
@@ -387,7 +460,7 @@ fn a_slot_changes_hands_by_one_store_and_keeps_its_number() {
 fn slots_are_claimed_once_and_never_with_an_old_id() {
     let file = sparse_memory(BYTES as u64).unwrap();
     let (_file, region, _) = World::map(file);
-    let table = Table::new(region.view(0).unwrap(), region.views(SLOTS, 4).unwrap());
+    let table = table(region, 4);
     let own = Identity::own().unwrap();
     let ids: Vec<_> = std::iter::from_fn(|| table.claim(own)).collect();
     assert_eq!(ids.iter().map(|id| id.slot()).collect::<Vec<_>>(), [1, 2, 3]);

@@ -8,9 +8,6 @@ use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Set by the kernel in a marked word: the thread whose id it holds has ended.
-pub const OWNER_DIED: u32 = libc::FUTEX_OWNER_DIED;
-
 /// Most words that one thread can sleep on at a time (FUTEX_WAITV_MAX).
 pub const MOST_WORDS: usize = 128;
 
@@ -113,56 +110,95 @@ fn after(duration: Duration) -> io::Result<libc::timespec> {
     Ok(timespec(Duration::from_secs(seconds) + Duration::from_nanos(nanos)))
 }
 
-/// A list with one node, as the kernel wants it (`struct robust_list_head`, with its node behind it).
+/// A word in which the kernel tells the end of a thread: one for each who wants to know, since it wakes one sleeper of each.
+///
+/// `thread 30 | FUTEX_OWNER_DIED | FUTEX_WAITERS`: 0, then the thread's id, then marked. What was read is memory that others can
+/// write.
+#[repr(C, align(8))]
+#[derive(Debug)]
+pub struct Mark(AtomicU32);
+
+impl Mark {
+    /// Whether it says that the thread has not ended; not so if it was never set.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        is_alive(self.value())
+    }
+
+    /// Whether the kernel has marked it.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.value() & libc::FUTEX_OWNER_DIED != 0
+    }
+
+    /// Asks the kernel for a wake-up with the mark. The word to sleep on, and its value; `None`: that would be in vain, as
+    /// [`is_alive`](Self::is_alive) says.
+    #[must_use]
+    pub fn await_end(&self) -> Option<(&AtomicU32, u32)> {
+        let awaited = |value: u32| is_alive(value).then_some(value | libc::FUTEX_WAITERS);
+        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, awaited).ok()?;
+        Some((&self.0, before | libc::FUTEX_WAITERS))
+    }
+
+    /// As it is.
+    #[must_use]
+    pub fn value(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Says whose end it will tell.
+    pub(crate) fn set(&self, thread: u32) {
+        self.0.store(thread, Ordering::Release);
+    }
+}
+
+fn is_alive(value: u32) -> bool {
+    value & libc::FUTEX_TID_MASK != 0 && value & libc::FUTEX_OWNER_DIED == 0
+}
+
+/// A list of words, as the kernel wants it (`struct robust_list_head`).
 #[repr(C)]
 struct RobustList {
-    /// First node.
     first: *const RobustNode,
-    /// From a node to its word.
+    /// From each node to its word.
     offset: c_long,
     /// A node that is just being entered or taken out: none ever is.
     pending: *const RobustNode,
-    node: RobustNode,
 }
 
 /// A node: where the next one is. The last one points to the head.
 #[repr(C)]
 struct RobustNode {
-    next: *const RobustList,
+    next: *const Self,
 }
 
-/// Has the kernel mark `word` when this thread ends, however it ends (set_robust_list(2)), and wake one who sleeps there.
-/// The thread's id is stored in `word` for that.
+/// Nodes lie as far from each other as marks, so one offset fits them all.
+const _: () = assert!(size_of::<RobustNode>() == size_of::<Mark>());
+
+/// Has the kernel mark each of `marks` when this thread ends, however it ends (set_robust_list(2)). The thread's id is stored there
+/// for that.
 ///
 /// The thread must not use robust mutexes of libc: it has one such list.
 ///
 /// # Errors
 ///
 /// The kernel's answer to set_robust_list(2).
-pub fn mark_at_end(word: &'static AtomicU32) -> io::Result<()> {
-    // For as long as the thread lives, and a process has one such thread.
-    let list: &'static mut RobustList = Box::leak(Box::new(RobustList {
-        first: ptr::null(),
-        offset: 0,
-        pending: ptr::null(),
-        node: RobustNode { next: ptr::null() },
-    }));
-    list.offset = (word.as_ptr() as c_long).wrapping_sub(ptr::from_ref(&list.node) as c_long);
-    list.first = &raw const list.node;
-    list.node.next = &raw const *list;
-    // SAFETY: head and node are never freed or changed again; node and offset give the address of `word`, which lives for
-    // ever too. The size is that of `struct robust_list_head`, three words.
-    check(unsafe { libc::syscall(libc::SYS_set_robust_list, &raw const *list, 3 * size_of::<usize>()) })?;
+pub fn mark_at_end(marks: &'static [Mark]) -> io::Result<()> {
+    // Both for as long as the thread lives, and a process has one such thread.
+    let nodes = Box::leak(marks.iter().map(|_| RobustNode { next: ptr::null() }).collect::<Box<[_]>>());
+    let list = Box::leak(Box::new(RobustList { first: ptr::null(), offset: 0, pending: ptr::null() }));
+    let mut next = ptr::from_ref(list).cast();
+    for node in nodes.iter_mut().rev() {
+        node.next = next;
+        next = ptr::from_ref(node);
+    }
+    (list.first, list.offset) = (next, (marks.as_ptr() as c_long).wrapping_sub(nodes.as_ptr() as c_long));
+    // SAFETY: head and nodes are never freed or changed again; node and offset give the address of a mark, which lives for
+    // ever too. The size is that of `struct robust_list_head`.
+    check(unsafe { libc::syscall(libc::SYS_set_robust_list, ptr::from_ref(list), size_of::<RobustList>()) })?;
     let thread = nix::unistd::gettid().as_raw().cast_unsigned();
-    word.store(thread | libc::FUTEX_WAITERS, Ordering::Release);
+    marks.iter().for_each(|mark| mark.set(thread));
     Ok(())
-}
-
-/// The thread whose end the kernel will mark in a word of this value; `None`: it is marked, or was never set.
-#[must_use]
-pub fn unmarked(value: u32) -> Option<u32> {
-    let thread = value & libc::FUTEX_TID_MASK;
-    (thread != 0 && value & OWNER_DIED == 0).then_some(thread)
 }
 
 #[cfg(test)]
@@ -196,17 +232,30 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_thread_is_marked() {
-        let word: &'static AtomicU32 = Box::leak(Box::new(AtomicU32::new(0)));
-        let thread = thread::spawn(move || {
-            mark_at_end(word).unwrap();
-            assert_eq!(unmarked(word.load(Ordering::Relaxed)), Some(nix::unistd::gettid().as_raw() as u32));
+    fn the_end_of_a_thread_is_told_to_each_who_waits_for_it() {
+        const MANY: usize = 128;
+        let marks: Vec<_> = (0..MANY).map(|_| Mark(AtomicU32::new(0))).collect();
+        let marks: &'static [Mark] = Box::leak(marks.into_boxed_slice());
+        assert!(marks.iter().all(|mark| !mark.is_alive() && !mark.is_marked() && mark.await_end().is_none()));
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let ends = thread::spawn(move || {
+            mark_at_end(marks).unwrap();
+            let _ = told.recv();
         });
-        thread.join().unwrap();
-        while word.load(Ordering::Acquire) & OWNER_DIED == 0 {
+        let is_alive = || marks.iter().all(Mark::is_alive);
+        while !is_alive() {
             thread::yield_now();
         }
-        assert_eq!(unmarked(word.load(Ordering::Relaxed)), None);
-        assert_eq!(unmarked(0), None);
+        let waiters = [0, 1, MANY - 1].map(|number| {
+            let (word, value) = marks[number].await_end().unwrap();
+            thread::spawn(move || wait(word, value, Some(Instant::now() + Duration::from_secs(60))).unwrap())
+        });
+        assert!(is_alive());
+        drop(tell);
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Slept::Awake);
+        }
+        ends.join().unwrap();
+        assert!(marks.iter().all(|mark| mark.is_marked() && !mark.is_alive() && mark.await_end().is_none()));
     }
 }

@@ -29,7 +29,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (file, layout) = (sparse_memory(4 << 20).unwrap(), Layout::of(4 << 20).unwrap());
+        let (file, layout) = (sparse_memory(8 << 20).unwrap(), Layout::of(8 << 20).unwrap());
         let region = Region::new(Map::new(file.as_fd()).unwrap());
         let (cells, annexes) = (layout.cells(&region).unwrap(), layout.annexes(&region).unwrap());
         Self { cells, annexes, own: id(1), other: id(2) }
