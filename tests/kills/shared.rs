@@ -1,11 +1,16 @@
 //! What processes that share memory can see of each other: the bytes of the family's memory file.
 
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use nix::unistd::{Whence, lseek};
+
+/// Where the marks lie that the kernel makes. Whoever watches a process writes to its marks, when it has time; so a change there is
+/// none of the act of a process.
+const MARKS: Range<u64> = 512 << 10..5 << 20;
 
 /// The memory of this process's family.
 #[derive(Debug)]
@@ -50,7 +55,7 @@ impl Shared {
         &self.seen
     }
 
-    /// Whether it is another one than the last time.
+    /// Whether it is another one than the last time, but for marks.
     pub fn has_changed(&mut self) -> bool {
         let blocks = self.file.metadata().unwrap().blocks();
         if blocks != self.blocks {
@@ -59,7 +64,7 @@ impl Shared {
             return true;
         }
         let now: Vec<_> = self.seen.iter().map(|(at, part)| (*at, self.read(*at, part.len()))).collect();
-        let has_changed = now != self.seen;
+        let has_changed = now.iter().zip(&self.seen).any(|((at, now), (_, seen))| differ(*at, now, seen));
         self.seen = now;
         has_changed
     }
@@ -86,4 +91,10 @@ impl Shared {
         }
         parts
     }
+}
+
+/// Whether what lies at `at` is another one, but for marks.
+fn differ(at: u64, now: &[u8], seen: &[u8]) -> bool {
+    let [start, end] = [MARKS.start, MARKS.end].map(|edge| now.len().min(edge.saturating_sub(at) as usize));
+    now[..start] != seen[..start] || now[end..] != seen[end..]
 }
