@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use nix::unistd::{Whence, lseek};
 
-/// Where the marks lie that the kernel makes. Whoever watches a process writes to its marks, when it has time; so a change there is
+/// Where the marks lie that the kernel makes; objects, queues and segments lie behind them. Whoever watches a process writes to its marks, when it has time; so a change there is
 /// none of the act of a process.
-const MARKS: Range<u64> = 512 << 10..5 << 20;
+pub const MARKS: Range<u64> = 512 << 10..5 << 20;
 
 /// The memory of this process's family.
 #[derive(Debug)]

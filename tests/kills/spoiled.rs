@@ -9,7 +9,7 @@ use procession::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::relatives;
-use crate::shared::Shared;
+use crate::shared::{MARKS, Shared};
 use crate::sleeper::PATIENCE;
 use crate::support::{Chance, Options, amount, isolated_with};
 
@@ -33,10 +33,9 @@ enum Where {
 
 /// Writes a few words of what is there, and crashes.
 fn spoil(seed: u64, place: Where) {
-    const OBJECTS: u64 = 1 << 20;
     let shared = Shared::up_to(u64::MAX);
     let mut chance = Chance::with(seed);
-    let is_meant = |part: &&(u64, Vec<u8>)| matches!(place, Where::Everything) || part.0 >= OBJECTS;
+    let is_meant = |part: &&(u64, Vec<u8>)| matches!(place, Where::Everything) || part.0 >= MARKS.end;
     let parts: Vec<_> = shared.seen().iter().filter(is_meant).collect();
     for _ in 0..1 + chance.below(32) {
         // Each part as often as any other one: the words of objects, and the many bytes of messages.
