@@ -116,11 +116,64 @@ impl<T: Wire> Queue<T> {
     /// ```
     #[doc(alias = "maxsize")]
     pub fn bounded(most: usize) -> Result<Self> {
-        let most = u32::try_from(most).unwrap_or(u32::MAX);
-        let most = NonZeroU32::new(most).ok_or_else(|| {
-            Error::new(ErrorKind::Zero { what: "the number of messages of a bounded queue" })
-        })?;
-        Ok(Self::of(SharedQueue::new(Some(most))?))
+        Ok(Self::of(SharedQueue::new(Some(bound(most)?))?))
+    }
+
+    /// Makes an empty queue without a bound that has memory of its own, for a process whose code nobody trusts not to write wildly: a
+    /// C library, say.
+    ///
+    /// A process that is started by [`Spawn`](crate::StartMethod::Spawn) or [`ForkServer`](crate::StartMethod::ForkServer), and is given
+    /// isolated queues and no other queues or locks, has the memory of those queues mapped and none of the family's: whatever it writes
+    /// by mistake reaches the messages of these queues, and no other queue or lock of anybody. What others get from a queue that was
+    /// written over is wrong data or an error; or it waits, so wait with a timeout. A copy by fork has all that is mapped in its
+    /// parent. It keeps faults in, and not malice.
+    ///
+    /// - **Values only**: a value with a lock, a queue or a [`Connection`](crate::Connection) in it is [`ErrorKind::Isolated`], and
+    ///   nothing of it is queued.
+    /// - **A handle is a descriptor**, and goes wherever a [`Connection`](crate::Connection) can go: into arguments and results, over
+    ///   connections, into queues that are not isolated. For an isolated [pool](crate::PoolBuilder::isolated), it can go to the initializer.
+    /// - The queue and its messages are gone with the last process that has a handle, also if that is killed, or with the last
+    ///   message that has one.
+    /// - It costs a descriptor, and in each process that uses it a thread, which sleeps. Its messages may take a quarter of the memory of
+    ///   the machine, or of its cgroup, which is for this queue alone: [`set_queue_memory`](crate::set_queue_memory) says nothing about it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Os`]: no descriptor, memory or addresses left (64 GiB of addresses each, or a quarter of RLIMIT_AS). On the first use in a process
+    /// [`ErrorKind::NoSharedMemory`] and [`ErrorKind::TooManyProcesses`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use procession::prelude::*;
+    ///
+    /// fn decode(images: Queue<Vec<u8>>, sizes: Queue<usize>) {
+    ///     // What it calls may write where it should not.
+    ///     sizes.put(images.get().unwrap().len()).unwrap();
+    /// }
+    ///
+    /// let (images, sizes) = (Queue::isolated()?, Queue::isolated()?);
+    /// let process = Process::spawn(decode, (images.clone(), sizes.clone()))?;
+    /// images.put(vec![7; 1000])?;
+    /// assert_eq!(sizes.get()?, 1000);
+    /// process.join()?;
+    ///
+    /// let locks = Queue::isolated()?;
+    /// let refused = locks.put(Lock::new()?).unwrap_err();
+    /// assert!(matches!(refused.kind(), ErrorKind::Isolated { .. }));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn isolated() -> Result<Self> {
+        Ok(Self::of(SharedQueue::isolated(None)?))
+    }
+
+    /// As [`isolated`](Self::isolated), and it takes `most` messages.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Zero`] if that is 0; as for [`isolated`](Self::isolated).
+    pub fn isolated_bounded(most: usize) -> Result<Self> {
+        Ok(Self::of(SharedQueue::isolated(Some(bound(most)?))?))
     }
 
     fn of(shared: SharedQueue) -> Self {
@@ -132,7 +185,7 @@ impl<T: Wire> Queue<T> {
     /// # Errors
     ///
     /// [`ErrorKind::QueueClosed`], [`ErrorKind::OutOfSpace`]; [`ErrorKind::Full`] with 16,777,215 messages in it, more than which
-    /// no queue takes; [`ErrorKind::Codec`] and [`ErrorKind::NotRoundTrip`] for a value that cannot travel;
+    /// no queue takes; [`ErrorKind::Isolated`]; [`ErrorKind::Codec`] and [`ErrorKind::NotRoundTrip`] for a value that cannot travel;
     /// on the first use of a lock or queue in a process, those of [`new`](Self::new). The error has the value.
     #[inline]
     pub fn put(&self, value: T) -> Result<(), PutError<T>> {
@@ -248,6 +301,12 @@ impl<T: Wire> Queue<T> {
     pub fn iter(&self) -> QueueIter<'_, T> {
         QueueIter { queue: self }
     }
+}
+
+/// The number of messages that a bounded queue takes.
+fn bound(most: usize) -> Result<NonZeroU32> {
+    let zero = || Error::new(ErrorKind::Zero { what: "the number of messages of a bounded queue" });
+    NonZeroU32::new(u32::try_from(most).unwrap_or(u32::MAX)).ok_or_else(zero)
 }
 
 impl<T> Queue<T> {

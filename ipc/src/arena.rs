@@ -1,4 +1,5 @@
 //! The memory that all processes of a family share: one sparse memory file, made by the root, mapped by whoever first needs it.
+//! Beside it there are [`foreign`] ones, each of which has one object.
 //!
 //! States, in each process:
 //!
@@ -6,6 +7,7 @@
 //! the file     none -> made (the root, before its first start) or given (a child, by a step of its start)
 //! the map      none -> mapped, for good, when something of the arena is first used
 //! the process  outside -> joining -> inside: it has a slot and a keeper; needed by whoever acquires anything
+//!              inside -> outside, of a foreign arena alone, with the last handle of its object
 //! ```
 //!
 //! A copy by fork has file and map, and is outside again: its id lies in a word that the kernel wipes in copies. So it joins
@@ -19,6 +21,7 @@ pub(crate) mod cell;
 #[cfg(test)]
 mod deaths;
 mod endings;
+mod foreign;
 pub(crate) mod handle;
 mod holders;
 mod layout;
@@ -33,7 +36,7 @@ use crate::atomic::{AtomicU32, Ordering};
 use crate::authkey::random_bytes;
 use crate::deposit::{self, Tickets};
 use crate::gate;
-use crate::liveness::{self, Identity, Keeper, ProcessId, Table};
+use crate::liveness::{self, Identity, Keeper, ProcessId, Table, Tenure};
 use crate::mailbox::queue::Words;
 use crate::mailbox::ring::Ring;
 use crate::rendezvous::Address;
@@ -49,7 +52,7 @@ pub(crate) use handle::{Handle, Pin, take_off};
 pub(crate) use layout::Header;
 use layout::Layout;
 use nix::errno::Errno;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub use usage::{Usage, census, usage};
@@ -144,19 +147,29 @@ pub(crate) fn adopt(reason: &[u8], files: Vec<OwnedFd>) {
     *file_slot() = given.unwrap_or_else(|| File::Failed(String::from_utf8_lossy(reason).into_owned()));
 }
 
-/// The arena, mapped.
+/// An arena, mapped. What it shows lies at the same addresses for good, and may be another file's one day ([`foreign`]).
 #[derive(Debug)]
 pub(crate) struct Arena {
+    role: Role,
+    header: &'static Header,
     region: Region,
     layout: Layout,
     table: Table,
     cells: Cells,
     annexes: Annexes,
-    /// Tells handles of this family from those of others.
-    id: u64,
-    namespaces: u64,
     /// Our [`ProcessId`], [`JOINING`], or 0 while we are outside, and in every new copy of us.
     own: &'static AtomicU32,
+    /// 1 while a keeper of ours is there that may end, else 0; in every new copy of us too.
+    keeper: &'static AtomicU32,
+}
+
+/// What an arena is to this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It is the family's: handles are counted, and it is never left.
+    Family,
+    /// It has one object, whose handles nobody counts.
+    Foreign,
 }
 
 static ARENA: OnceLock<Arena> = OnceLock::new();
@@ -183,7 +196,7 @@ pub(crate) fn arena() -> Result<&'static Arena> {
         return Ok(arena);
     }
     let arena = match file()? {
-        File::There(file) => Arena::map(&file)?,
+        File::There(file) => Arena::map(file.as_fd(), Role::Family)?,
         File::Failed(reason) => return Err(Error::NoSharedMemory { reason }),
         File::None => return Err(Error::NoSharedMemory { reason: "it was not made".to_owned() }),
     };
@@ -191,9 +204,9 @@ pub(crate) fn arena() -> Result<&'static Arena> {
 }
 
 impl Arena {
-    fn map(file: &OwnedFd) -> Result<Self> {
+    fn map(file: BorrowedFd<'_>, role: Role) -> Result<Self> {
         let doing = |e| Error::os("map the memory that processes share (is RLIMIT_AS low?)", e);
-        let region = Region::new(Map::new(file.as_fd()).map_err(doing)?);
+        let region = Region::new(Map::new(file).map_err(doing)?);
         let malformed = Error::Malformed { what: "shared memory" };
         let parts = Layout::of(region.length()).and_then(|layout| {
             let header = layout.header(&region)?;
@@ -201,14 +214,14 @@ impl Arena {
             Some((layout, header, layout.table(&region)?, objects))
         });
         let Some((layout, header, table, (cells, annexes))) = parts else { return Err(malformed) };
-        let (id, namespaces) = header.family().ok_or(malformed)?;
-        let own = memory::word_per_process().map_err(doing)?;
-        Ok(Self { region, layout, table, cells, annexes, id, namespaces, own })
+        header.family().ok_or(malformed)?;
+        let [own, keeper] = memory::words_per_process().map_err(doing)?;
+        Ok(Self { role, header, region, layout, table, cells, annexes, own, keeper })
     }
 
     /// Tells this arena from that of any other family.
     pub(crate) fn id(&self) -> u64 {
-        self.id
+        self.header.family().map_or(0, |(id, _)| id)
     }
 
     /// The cells of objects.
@@ -229,7 +242,7 @@ impl Arena {
 
     /// This process, which joins if it is outside.
     #[inline]
-    pub(crate) fn own(&self) -> Result<ProcessId> {
+    pub(crate) fn own(&'static self) -> Result<ProcessId> {
         match self.inside() {
             Some(own) => Ok(own),
             None => self.join(None),
@@ -245,7 +258,7 @@ impl Arena {
 
     /// Begins to use shared memory: in the slot `seat`, or in a new one.
     #[cold]
-    fn join(&self, seat: Option<ProcessId>) -> Result<ProcessId> {
+    fn join(&'static self, seat: Option<ProcessId>) -> Result<ProcessId> {
         loop {
             match self.own.compare_exchange(0, JOINING, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => {
@@ -268,8 +281,9 @@ impl Arena {
         }
     }
 
-    fn register(&self, seat: Option<ProcessId>) -> Result<ProcessId> {
-        if namespaces()? != self.namespaces {
+    fn register(&'static self, seat: Option<ProcessId>) -> Result<ProcessId> {
+        let ours = namespaces()?;
+        if self.header.family().is_none_or(|(_, theirs)| theirs != ours) {
             let reason =
                 "this process is in another namespace of PIDs or of time than the first one of its family";
             return Err(Error::NoSharedMemory { reason: reason.to_owned() });
@@ -279,17 +293,9 @@ impl Arena {
             return Err(Error::NoSharedMemory { reason: reason.to_owned() });
         }
         let own = self.slot(Identity::own()?, seat)?;
-        let arena = ARENA.get().ok_or(Error::Malformed { what: "shared memory" })?;
-        let sweep = move |gone| arena.sweep(gone, own);
-        let keeper = Keeper {
-            table: self.table,
-            own,
-            sweep,
-            presence: liveness::presence_of,
-            woken: deposit::look_after,
-        };
-        match keeper.start() {
-            Ok(()) => handle::adopt_inherited(self, own),
+        match self.keep(own) {
+            Ok(()) if self.role == Role::Family => handle::adopt_inherited(self, own),
+            Ok(()) => {}
             Err(error) => {
                 // A seat has bits: it is given up by whoever sweeps for this process.
                 if seat.is_none() {
@@ -299,6 +305,16 @@ impl Arena {
             }
         }
         Ok(own)
+    }
+
+    /// Starts the keeper.
+    fn keep(&'static self, own: ProcessId) -> Result<()> {
+        let (woken, tenure): (fn(ProcessId), _) = match self.role {
+            Role::Family => (deposit::look_after, None),
+            Role::Foreign => (|_| {}, Some(Tenure::begin(self.own, self.keeper))),
+        };
+        let sweep = move |gone| self.sweep(gone, own);
+        Keeper { table: self.table, own, sweep, presence: liveness::presence_of, woken, tenure }.start()
     }
 
     fn slot(&self, identity: Identity, seat: Option<ProcessId>) -> Result<ProcessId> {
@@ -316,23 +332,49 @@ impl Arena {
     fn sweep(&self, gone: ProcessId, own: ProcessId) {
         let mut tickets = Tickets::default();
         self.annexes.sweep(gone);
-        for index in self.cells.all() {
-            // In all objects, since it may have held any.
-            match self.cells.kind_of(index) {
-                Some(Kind::Lock) => {
-                    self.words::<Lock>(index).into_iter().for_each(|lock| lock.abandon(gone, &Futex));
-                }
-                Some(Kind::Queue) => {
-                    let locks = self.annexes.ring(index).map(Ring::locks);
-                    locks.into_iter().flatten().for_each(|lock| lock.abandon(gone, &Futex));
-                    self.words::<Words>(index).into_iter().for_each(Words::wake_all);
-                }
-                None => {}
+        for index in self.objects() {
+            self.relieve(index, gone);
+            if self.role == Role::Family {
+                tickets.append(handle::give_up(self, index, gone, own));
             }
-            tickets.append(handle::give_up(self, index, gone, own));
         }
         // Who keeps the descriptors may be stopped, and a keeper waits for nobody.
         tickets.give_back_aside();
+    }
+
+    /// All in which a process may have had something in its hands.
+    fn objects(&self) -> std::ops::Range<u32> {
+        match self.role {
+            Role::Family => self.cells.all(),
+            // Whatever somebody has written into its header.
+            Role::Foreign => 0..1,
+        }
+    }
+
+    /// The object in a cell goes on without the process `gone`, which may have held any.
+    fn relieve(&self, index: u32, gone: ProcessId) {
+        match self.cells.kind_of(index) {
+            Some(Kind::Lock) => {
+                self.words::<Lock>(index).into_iter().for_each(|lock| lock.abandon(gone, &Futex));
+            }
+            Some(Kind::Queue) => {
+                let locks = self.annexes.ring(index).map(Ring::locks);
+                locks.into_iter().flatten().for_each(|lock| lock.abandon(gone, &Futex));
+                self.words::<Words>(index).into_iter().for_each(Words::wake_all);
+            }
+            None => {}
+        }
+    }
+
+    /// Leaves it for good: this process does nothing there any more. What it had in its hands, the others get as if it had ended.
+    fn leave(&self) {
+        let Some(own) = self.inside() else { return };
+        self.annexes.sweep(own);
+        self.objects().for_each(|index| self.relieve(index, own));
+        self.table.leave(own);
+        // Release: all this was before whatever the keeper does last.
+        self.own.store(0, Ordering::Release);
+        futex::wake(self.own, ALL);
     }
 
     /// The oldest process of those that use shared memory, live, and are `fit`.
@@ -347,7 +389,7 @@ impl Arena {
 
     /// Where a process answers that keeps descriptors for others: no other process of any family has this name.
     pub(crate) fn deposit_address(&self, host: ProcessId) -> Address {
-        let name = u128::from(self.id) << 64 | u128::from(host.bits());
+        let name = u128::from(self.id()) << 64 | u128::from(host.bits());
         Address::of(name.to_be_bytes())
     }
 

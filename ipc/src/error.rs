@@ -214,10 +214,10 @@ pub enum Error {
         what: &'static str,
     },
 
-    /// A handle, or a descriptor, on its way to processes with another memory than ours, or from them.
+    /// A handle, or a descriptor, on its way between our memory and memory that is isolated.
     #[error(
-        "{what} cannot have a lock, a queue or a descriptor in it, since the workers of the pool are isolated: give it plain values, \
-         send descriptors over a connection that the initializer was given, or use a pool that is not isolated"
+        "{what} cannot have a lock, a queue or a descriptor in it, since the other side is isolated: give it plain values, send \
+         descriptors over a connection, or use a pool or a queue that is not isolated"
     )]
     Isolated {
         /// What it is in.

@@ -46,6 +46,7 @@
 //! | `unwind`: the hook, `sys::image`: the image | kept: they are about the program |
 //! | `deposit`: what is kept for others | nothing: it is kept by the parent (`PerProcess`) |
 //! | `arena::handle`: the handles of this process | kept: the copy has them too, and counts for itself as it joins |
+//! | `arena::foreign`: the isolated queues | kept: mapped in the copy too, which is outside of all of them; places whose keepers were about to end are free |
 //! | `arena`: the file, and where it is mapped | kept: the family's; the copy's own id is wiped by the kernel, so it joins anew |
 //! | statics of the layers above | what their [`Hook`] does |
 

@@ -6,7 +6,8 @@
 //!
 //! States of a slot: *free* -> *claimed* (a process, no keeper yet) -> *alive* (the keeper's id in the words that the kernel
 //! marks) -> *dying* (marked) -> *gone* (its pidfd is readable, or cannot be opened) -> swept, and free again. A claimed process
-//! may also be gone at once. Everybody but the process itself acts on what is gone only: dying is not dead.
+//! may also be gone at once. Everybody but the process itself acts on what is gone only: dying is not dead. A process that is done
+//! with an arena [leaves](Table::leave) it: *alive* -> *free*.
 //!
 //! `mailbox/README.md`, 3, says why nobody is forgotten.
 
@@ -23,7 +24,7 @@ mod tests;
 
 pub(crate) use id::{ProcessId, SLOTS};
 #[cfg(not(all(test, loom)))]
-pub(crate) use keeper::{Keeper, presence as presence_of};
+pub(crate) use keeper::{Keeper, Tenure, presence as presence_of};
 #[cfg(not(all(test, loom)))]
 pub(crate) use presence::Identity;
 #[cfg(not(all(test, loom)))]

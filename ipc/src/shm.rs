@@ -3,11 +3,13 @@
 //! A view is made of an offset that was read from who knows where, so it is checked; what it shows consists of atomics, so it
 //! may change at any moment. Bytes are copied in and out, and never seen as a slice: somebody may be writing there.
 //!
-//! States of a region: mapped, for good. Nothing of this module takes a mapping away, so a view lives as long as the process.
+//! States of a region: mapped, for good. Nothing takes its addresses away, so a view lives as long as the process; what it shows may be
+//! replaced as a whole by another file of the same length, which for a view is a change like any other.
 #![allow(unsafe_code)]
 
 use crate::sys::memory::Map;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::ptr;
 
 /// What may lie in shared memory.
@@ -117,9 +119,18 @@ impl Region {
         self.0.give_memory_back(at, length)
     }
 
+    /// Shows another file from now on: fixed memory of the same length.
+    ///
+    /// # Errors
+    ///
+    /// The file is none such; the kernel's answer.
+    pub(crate) fn replace(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.replace(file)
+    }
+
     /// One system call that stores into the region, as `read` of a program would: for the test of what the dying store.
     #[cfg(test)]
-    pub(crate) fn fill_from(&self, file: std::os::fd::BorrowedFd<'_>, at: usize, length: usize) -> isize {
+    pub(crate) fn fill_from(&self, file: BorrowedFd<'_>, at: usize, length: usize) -> isize {
         use std::os::fd::AsRawFd;
         let to = self.part(at, length).unwrap();
         // SAFETY: the part is mapped and writable for that many bytes.

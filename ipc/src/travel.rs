@@ -8,6 +8,7 @@
 //!   somebody can give them up who does not know what it is. If the bytes are lost with a process that is killed, or with a
 //!   connection, the pin stays, and the object lives as long as the family;
 //! - [`often`]: they are decoded any number of times, while the sender keeps the handles that are in them ([`Kept`]);
+//! - `plain`: they go where no handle of this family is of use, so none may be in them;
 //! - otherwise, nothing is known (an encoder of the program, say): the objects live as long as the family.
 //!
 //! Nothing is ever ended too early for whoever does as it was said. If bytes are decoded more often, a handle may come too
@@ -18,6 +19,7 @@ mod manifest;
 use crate::arena::cell::Place;
 use crate::arena::{Handle, Pin};
 use crate::deposit::Deposit;
+use crate::{Error, Result};
 pub(crate) use manifest::{Manifest, arrive, note_arrival, note_ticket};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
@@ -30,6 +32,8 @@ pub(crate) enum Way {
     Once,
     /// They are decoded any number of times.
     Often,
+    /// There may be none in them.
+    Barred,
     /// Nobody knows.
     Unknown,
 }
@@ -214,6 +218,27 @@ pub fn often_into<R, E>(kept: &mut Kept, encode: impl FnOnce() -> Result<R, E>) 
         kept.handles.extend(met.handles);
         kept.deposits.extend(met.deposits.into_iter().map(Arc::new));
     })
+}
+
+/// Runs `body`, which encodes or decodes `what`, where no handle and no descriptor may be. If it meets one, nothing is done with that.
+///
+/// # Errors
+///
+/// Those of `body`; [`Error::Isolated`].
+pub(crate) fn plain<R, E>(what: &'static str, body: impl FnOnce() -> Result<R, E>) -> Result<R>
+where
+    Error: From<E>,
+{
+    let _outer = Outer::interrupt(Way::Barred);
+    let result = body();
+    if HAS_MET.get() { Err(Error::Isolated { what }) } else { Ok(result?) }
+}
+
+/// In such a body: says that there was one. The error is for whoever encodes or decodes it.
+#[cold]
+pub(crate) fn bar() -> Error {
+    HAS_MET.set(true);
+    Error::Isolated { what: "a value for isolated memory" }
 }
 
 /// What was said of the encoding under way.

@@ -263,8 +263,8 @@ pub enum ErrorKind {
         limit: u64,
     },
 
-    /// Something on its way to the workers of an [isolated](crate::PoolBuilder::isolated) pool, or from them, has a lock, a queue or
-    /// a descriptor in it.
+    /// Something on its way to the workers of an [isolated](crate::PoolBuilder::isolated) pool, or from them, or through an
+    /// [isolated](crate::Queue::isolated) queue, has a lock, a queue or a descriptor in it.
     #[error("{}", IpcError::Isolated { what })]
     Isolated {
         /// What it is in.

@@ -65,6 +65,8 @@ mod programs;
 mod queue;
 mod queue_async;
 mod queue_death;
+mod queue_isolated;
+mod queue_isolated_life;
 mod queue_memory;
 mod relatives;
 mod rights;

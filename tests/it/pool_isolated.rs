@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The start methods by which workers can be isolated.
-fn contexts() -> [Context; 2] {
+pub fn contexts() -> [Context; 2] {
     [StartMethod::Spawn, StartMethod::ForkServer].map(Context::new)
 }
 
@@ -31,18 +31,26 @@ const SHARED: &str = "/memfd:procession (deleted)";
 
 /// The inode numbers of all such files that a process has open or mapped; none if it is gone.
 fn memory_files(pid: i32) -> BTreeSet<u64> {
+    open_memory(pid).union(&mapped_memory(pid)).copied().collect()
+}
+
+/// Those that it has open.
+pub fn open_memory(pid: i32) -> BTreeSet<u64> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let is_memory =
         |path: &fs::DirEntry| fs::read_link(path.path()).is_ok_and(|target| target.to_str() == Some(SHARED));
-    let open = descriptors.filter(is_memory).filter_map(|path| Some(fs::metadata(path.path()).ok()?.ino()));
+    descriptors.filter(is_memory).filter_map(|path| Some(fs::metadata(path.path()).ok()?.ino())).collect()
+}
+
+/// Those that it has mapped.
+pub fn mapped_memory(pid: i32) -> BTreeSet<u64> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     let mapped = maps.lines().filter(|line| line.ends_with(SHARED));
-    let mapped = mapped.map(|line| line.split_whitespace().nth(4).unwrap().parse().unwrap());
-    open.chain(mapped).collect()
+    mapped.map(|line| line.split_whitespace().nth(4).unwrap().parse().unwrap()).collect()
 }
 
 /// Maps the memory that this process shares.
-fn use_a_lock() -> i32 {
+pub fn use_a_lock() -> i32 {
     drop(Lock::new().unwrap().acquire().unwrap());
     own_pid()
 }
@@ -90,6 +98,12 @@ fn no_worker_has_the_memory_of_the_family() {
 /// Writes garbage over all memory that others could see, and dies.
 fn scribble(seed: u64) {
     use_a_lock();
+    write_garbage(seed);
+    kill9(own_pid());
+}
+
+/// Writes garbage over all memory that others could see.
+pub fn write_garbage(seed: u64) {
     let mut chance = Chance::with(seed);
     let mut garbage = vec![[0, 0xff][(seed % 2) as usize]; 4096];
     if seed % 3 == 2 {
@@ -107,7 +121,6 @@ fn scribble(seed: u64) {
             memory.write_all_at(&garbage, page).unwrap();
         }
     }
-    kill9(own_pid());
 }
 
 /// Uses shared memory, as far as there is anything left of it.
@@ -116,7 +129,7 @@ fn join_in() {
 }
 
 /// Counts in a lock's protection, and puts each count.
-fn count(lock: Lock, counts: Queue<u64>, go_on: Connection) {
+pub fn count(lock: Lock, counts: Queue<u64>, go_on: Connection) {
     let mut number = 0;
     while !go_on.poll().unwrap() {
         let _guard = lock.acquire().unwrap();
@@ -218,11 +231,11 @@ fn workers_share_queues_with_each_other_and_with_what_they_start() {
 fn use_it<T>(_: &T) {}
 
 #[track_caller]
-fn assert_isolated<T>(result: Result<T, Error>, of: &str) {
+pub fn assert_isolated<T>(result: Result<T, Error>, of: &str) {
     let error = result.err().unwrap();
     let ErrorKind::Isolated { what } = error.kind() else { panic!("{error:?}") };
     assert!(what.contains(of), "{what}");
-    assert!(error.to_string().contains("use a pool that is not isolated"), "{error}");
+    assert!(error.to_string().contains("that is not isolated"), "{error}");
 }
 
 #[test]

@@ -196,6 +196,14 @@ fn takeover() {
 }
 
 #[test]
+fn isolated_queue() {
+    isolated(|| {
+        let expected = "an image of 1000 bytes\nan image of 2000 bytes\nit ended with Some(-6), and 1 was not measured\n";
+        assert_eq!(printed("isolated_queue"), expected);
+    });
+}
+
+#[test]
 fn isolated_pool() {
     isolated(|| {
         let expected = "an image was lost: its worker was ended by signal 6 (SIGABRT)\n3 are in the queue\n\

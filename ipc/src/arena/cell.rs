@@ -178,6 +178,18 @@ impl Cells {
         }
     }
 
+    /// Makes an object of which nobody will count the handles, in the first cell, if it is free: for an arena that has one object.
+    pub(crate) fn make_lasting(&self, kind: Kind) -> Option<Place> {
+        let index = 0;
+        let made = |seen: State| {
+            let made = State { stage: Stage::Lasting, kind: Some(kind), ..seen };
+            (seen.stage == Stage::Free).then_some(made)
+        };
+        let State { generation, .. } = self.cell(index)?.update(made)?;
+        self.header.high.fetch_max(index + 1, Ordering::Relaxed);
+        Some(Place { index, generation, kind })
+    }
+
     /// Free -> Local.
     fn take(&self, index: u32, kind: Kind, own: ProcessId) -> Option<Place> {
         let cell = self.cell(index)?;

@@ -4,11 +4,16 @@
 //! States of an object, seen from one process: *unknown* -> *held*, with a count of handles -> unknown, when the last one
 //! is dropped. Only the first and the last step are steps in shared memory (see [`cell`](super::cell)).
 //!
-//! All that this process does with handles is done inside the gate and under one lock, [`HOLDINGS`]: so of several threads one at a
+//! The object of a [foreign](super::foreign) arena is counted by nobody: what this process has of it is one [`Foreign`], and what travels is
+//! the descriptor.
+//!
+//! All that this process does with counted handles is done inside the gate and under one lock, [`HOLDINGS`]: so of several threads one at a
 //! time looks whether an object has ended, and a fork finds the list whole.
 
 use super::cell::{Cell, Cells, Clearing, Kind, Mark, Place};
+use super::foreign::Foreign;
 use super::{Arena, arena};
+use crate::codec::{HandleFd, serialize_fd};
 use crate::deposit::Tickets;
 use crate::gate;
 use crate::liveness::ProcessId;
@@ -18,6 +23,7 @@ use crate::{Error, Result, codec};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What somebody who counts handles is to a fork that waits.
@@ -69,7 +75,7 @@ impl Holdings {
     }
 }
 
-/// A handle of an object of the family. It can be cloned, and sent anywhere in the family; the object ends with the last one.
+/// A handle of an object. It can be cloned, and sent anywhere in the family; the object ends with the last one.
 #[derive(Clone)]
 pub(crate) struct Handle {
     arena: &'static Arena,
@@ -77,17 +83,27 @@ pub(crate) struct Handle {
     /// What the cell says as long as the object is there.
     mark: Mark,
     place: Place,
-    /// `None` in the trial decoding at a sender, which counts nothing.
-    _held: Option<Arc<Held>>,
+    held: Held,
+}
+
+/// What keeps the object.
+#[derive(Clone)]
+enum Held {
+    /// This process, which counts its handles.
+    Counted { _one: Arc<One> },
+    /// The memory, since there is nothing else in it.
+    Foreign(Arc<Foreign>),
+    /// Nothing: this is the trial decoding at a sender.
+    Nothing,
 }
 
 /// One in the count of this process.
-struct Held {
+struct One {
     arena: &'static Arena,
     place: Place,
 }
 
-impl Drop for Held {
+impl Drop for One {
     fn drop(&mut self) {
         let passage = gate::enter(COUNTING);
         let mut holdings = holdings();
@@ -109,6 +125,25 @@ struct Address {
     pinned: bool,
 }
 
+/// One that leaves.
+#[derive(Serialize)]
+enum Departing<'a> {
+    Family(Address),
+    Foreign(Kind, #[serde(serialize_with = "beside")] BorrowedFd<'a>),
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn beside<S: Serializer>(fd: &BorrowedFd<'_>, serializer: S) -> Result<S::Ok, S::Error> {
+    serialize_fd(*fd, serializer)
+}
+
+/// One that arrives.
+#[derive(Deserialize)]
+enum Arriving {
+    Family(Address),
+    Foreign(Kind, HandleFd),
+}
+
 impl Handle {
     /// Makes an object whose words are all zero.
     ///
@@ -123,14 +158,33 @@ impl Handle {
         let place = arena.cells().make(kind, own).ok_or(Error::TooManyObjects)?;
         holdings.add(place);
         drop(holdings);
-        let held = Held { arena, place };
-        Self::to(arena, place, Some(held)).ok_or(Error::Gone { what: kind.name() })
+        let held = Held::Counted { _one: Arc::new(One { arena, place }) };
+        Self::to(arena, place, held)
     }
 
-    fn to(arena: &'static Arena, place: Place, held: Option<Held>) -> Option<Self> {
-        let cell = arena.cells().cell(place.index)?;
+    /// Makes an object whose words are all zero, in memory of its own.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor, memory or addresses left.
+    pub(crate) fn make_foreign(kind: Kind) -> Result<Self> {
+        Self::to_foreign(Foreign::make(kind)?, kind)
+    }
+
+    fn to_foreign(foreign: Arc<Foreign>, kind: Kind) -> Result<Self> {
+        Self::to(foreign.arena(), Foreign::place(kind), Held::Foreign(foreign))
+    }
+
+    fn to(arena: &'static Arena, place: Place, held: Held) -> Result<Self> {
+        let cell = arena.cells().cell(place.index).ok_or(Error::Gone { what: place.kind.name() })?;
         let mark = Mark::new(place.generation, place.kind);
-        Some(Self { arena, cell, mark, place, _held: held.map(Arc::new) })
+        Ok(Self { arena, cell, mark, place, held })
+    }
+
+    /// Whether its object is the only one in its memory.
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        matches!(self.held, Held::Foreign(_))
     }
 
     /// Where it is, to look at what it has there.
@@ -174,13 +228,17 @@ impl Handle {
 
     /// Makes an address of this handle for the encoding under way.
     fn depart(&self) -> Result<Address> {
-        let (own, way) = (self.own()?, travel::way());
+        let way = travel::way();
+        if way == Way::Barred {
+            return Err(travel::bar());
+        }
+        let own = self.own()?;
         let is_there = {
             let (_passage, _holdings) = (gate::enter(COUNTING), holdings());
             match way {
                 Way::Once => self.arena.cells().pin(self.place, own),
                 Way::Often => self.arena.cells().share(self.place, own),
-                Way::Unknown => self.arena.cells().outlive(self.place, own),
+                _ => self.arena.cells().outlive(self.place, own),
             }
         };
         if !is_there {
@@ -189,7 +247,7 @@ impl Handle {
         match way {
             Way::Once => travel::note_pin(Pin::new(self.place, own)),
             Way::Often => travel::note_handle(self.clone()),
-            Way::Unknown => {}
+            _ => {}
         }
         Ok(self.address(way == Way::Once))
     }
@@ -203,25 +261,47 @@ impl Handle {
         kind: Kind,
         deserializer: D,
     ) -> Result<Self, D::Error> {
-        let address = Address::deserialize(deserializer)?;
-        if address.place.kind != kind {
+        let arriving = Arriving::deserialize(deserializer)?;
+        if arriving.kind() != kind {
             return Err(de::Error::custom(Error::Malformed { what: "kind of a handle" }));
         }
-        Self::arrive(&address).map_err(de::Error::custom)
+        arriving.arrive().map_err(de::Error::custom)
     }
 
     fn arrive(address: &Address) -> Result<Self> {
+        if travel::way() == Way::Barred {
+            return Err(travel::bar());
+        }
         let (arena, place) = (arena()?, address.place);
         if arena.id() != address.family {
             return Err(Error::ForeignFamily { what: place.kind.name() });
         }
-        let held = if codec::is_checking() { None } else { Some(adopt(arena, place, address.pinned)?) };
-        Self::to(arena, place, held).ok_or(Error::Gone { what: place.kind.name() })
+        if codec::is_checking() {
+            return Self::to(arena, place, Held::Nothing);
+        }
+        let one = adopt(arena, place, address.pinned)?;
+        Self::to(arena, place, Held::Counted { _one: Arc::new(one) })
+    }
+}
+
+impl Arriving {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Family(address) => address.place.kind,
+            Self::Foreign(kind, _) => *kind,
+        }
+    }
+
+    fn arrive(self) -> Result<Handle> {
+        match self {
+            Self::Family(address) => Handle::arrive(&address),
+            Self::Foreign(kind, file) => Handle::to_foreign(Foreign::arrive(file.into_owned(), kind)?, kind),
+        }
     }
 }
 
 /// Takes up a handle of `place`.
-fn adopt(arena: &'static Arena, place: Place, was_pinned: bool) -> Result<Held> {
+fn adopt(arena: &'static Arena, place: Place, was_pinned: bool) -> Result<One> {
     let own = arena.own()?;
     let passage = gate::enter(COUNTING);
     let mut holdings = holdings();
@@ -236,7 +316,7 @@ fn adopt(arena: &'static Arena, place: Place, was_pinned: bool) -> Result<Held> 
         if was_pinned {
             travel::note_arrival(place);
         }
-        return Ok(Held { arena, place });
+        return Ok(One { arena, place });
     }
     let ended = if held.is_none() { arena.cells().leave(place.index, own) } else { None };
     drop((holdings, passage));
@@ -252,14 +332,18 @@ impl fmt::Debug for Handle {
 
 impl Serialize for Handle {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let address = if codec::is_checking() { Ok(self.address(false)) } else { self.depart() };
-        address.map_err(ser::Error::custom)?.serialize(serializer)
+        let departing = match &self.held {
+            Held::Foreign(foreign) => Departing::Foreign(self.place.kind, foreign.as_fd()),
+            _ if codec::is_checking() => Departing::Family(self.address(false)),
+            _ => Departing::Family(self.depart().map_err(ser::Error::custom)?),
+        };
+        departing.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Handle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::arrive(&Address::deserialize(deserializer)?).map_err(de::Error::custom)
+        Arriving::deserialize(deserializer)?.arrive().map_err(de::Error::custom)
     }
 }
 

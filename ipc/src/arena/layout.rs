@@ -51,13 +51,21 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    /// How much of it is written before anybody else has it.
+    pub(super) const LENGTH: usize = 24;
+
     /// The header of a new arena.
-    pub(super) fn bytes(id: u64, namespaces: u64) -> [u8; 24] {
-        let mut bytes = [0; 24];
+    pub(super) fn bytes(id: u64, namespaces: u64) -> [u8; Self::LENGTH] {
+        let mut bytes = [0; Self::LENGTH];
         for (to, word) in bytes.chunks_exact_mut(8).zip([MAGIC, id, namespaces]) {
             to.copy_from_slice(&word.to_ne_bytes());
         }
         bytes
+    }
+
+    /// Whether a file that begins so is an arena.
+    pub(super) fn is_one(start: &[u8; Self::LENGTH]) -> bool {
+        start.starts_with(&MAGIC.to_ne_bytes())
     }
 
     /// Id and namespaces; `None`: this is no arena.

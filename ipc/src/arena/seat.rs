@@ -26,7 +26,7 @@ use crate::{Error, Result};
 impl Arena {
     /// Claims a slot for the process `pid`, a child that nobody has reaped, with a bit for each of these objects, of which this
     /// process has handles. `Disconnected`: there is no such process any more.
-    fn seat(&self, pid: i32, places: &[Place]) -> Result<ProcessId> {
+    fn seat(&'static self, pid: i32, places: &[Place]) -> Result<ProcessId> {
         let own = self.own()?;
         let child = Identity::of(pid).ok_or(Error::Disconnected)?;
         let limit = liveness::MOST_PROCESSES;

@@ -77,12 +77,12 @@ fn a_handle_that_nobody_counts_lives_with_the_family() {
     assert!(has(&cells, place));
 }
 
-/// What is in the bytes of a handle.
-type Parts = (u64, u32, u32, u8, bool);
+/// What is in the bytes of a handle of the family.
+type Parts = (u32, u64, u32, u32, u8, bool);
 
 /// Whether the lock is there of which these are a handle. Asking so does not touch its handles.
 fn is_there(handle: &[u8]) -> bool {
-    let (_, index, generation, ..) = codec::decode_prefix::<Parts>(handle).unwrap().0;
+    let (_, _, index, generation, ..) = codec::decode_prefix::<Parts>(handle).unwrap().0;
     has(arena().unwrap().cells(), Place { index, generation, kind: Kind::Lock })
 }
 
@@ -111,13 +111,13 @@ fn a_lock_travels_and_ends_with_its_last_handle() {
     assert!(!is_there(&bytes));
     assert!(codec::decode::<SharedLock>(&bytes).unwrap_err().to_string().contains("is gone"));
 
-    let (family, index, generation, kind, pinned): Parts = codec::decode(&bytes).unwrap();
+    let (form, family, index, generation, kind, pinned): Parts = codec::decode(&bytes).unwrap();
     let table = [
-        ("another family", (family ^ 1, index, generation, kind, pinned), "belongs to another family"),
-        ("an old object", (family, index, generation.wrapping_sub(1), kind, pinned), "is gone"),
-        ("no cell", (family, u32::MAX, generation, kind, pinned), "is gone"),
-        ("an empty cell", (family, 50_000, 0, kind, pinned), "is gone"),
-        ("no kind", (family, index, generation, 9, pinned), "malformed"),
+        ("another family", (form, family ^ 1, index, generation, kind, pinned), "belongs to another family"),
+        ("an old object", (form, family, index, generation.wrapping_sub(1), kind, pinned), "is gone"),
+        ("no cell", (form, family, u32::MAX, generation, kind, pinned), "is gone"),
+        ("an empty cell", (form, family, 50_000, 0, kind, pinned), "is gone"),
+        ("no kind", (form, family, index, generation, 9, pinned), "malformed"),
     ];
     for (name, handle, expected) in table {
         let error = codec::decode::<SharedLock>(&codec::encode(&handle).unwrap()).unwrap_err();

@@ -281,6 +281,7 @@ impl Way {
         match self {
             Self::Beside(index) => give(index),
             Self::Deposited(_) if is_checking() => give(0),
+            Self::Deposited(_) if travel::way() == travel::Way::Barred => Err(travel::bar().to_string()),
             Self::Deposited(ticket) => deposit::take(ticket).map_err(|error| crate::error::chain(&error)),
         }
     }
@@ -290,6 +291,7 @@ impl Way {
 fn collect(fd: BorrowedFd<'_>) -> Result<Way, String> {
     let has_scope = innermost(|scope| !matches!(scope, Some(Scope::Give { .. }) | None));
     let is_lent = match (has_scope, travel::way()) {
+        (_, travel::Way::Barred) => return Err(travel::bar().to_string()),
         (true, _) => return put_beside(fd).map(Way::Beside),
         (_, travel::Way::Unknown) => return Err(NO_SCOPE.to_owned()),
         (_, way) => way == travel::Way::Often,

@@ -5,12 +5,12 @@
 //! depends on another one, which may be killed or stopped just then. A mark is an alarm and no more: whoever is alarmed asks
 //! [`Presence`]. Nothing of the process is touched before that says that it is gone.
 //!
-//! It uses no processor time while nobody dies.
+//! It uses no processor time while nobody dies. It ends with its process, or earlier with its [`Tenure`].
 
 use super::presence::Presence;
 use super::table::{Holder, Table, have_marks_in_common};
 use super::{Identity, ProcessId};
-use crate::atomic::AtomicU32;
+use crate::atomic::{AtomicU32, Ordering};
 use crate::gate::{self, Passage};
 use crate::sys::fd::wait_any_readable;
 use crate::sys::futex::{self, Mark};
@@ -21,7 +21,7 @@ use std::sync::mpsc;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// Most neighbours that one keeper watches: one word is the roster.
+/// Most neighbours that one keeper watches: one word is the roster. One that has a [`Tenure`] needs one word more.
 const MOST_NEIGHBOURS: usize = futex::MOST_WORDS - 1;
 
 /// With more processes than a keeper can watch, or than have a mark of their own, one could die and some would never be told
@@ -47,6 +47,33 @@ pub(crate) struct Keeper<S> {
     pub(crate) presence: fn(Identity, Marked) -> Presence,
     /// What this process does each time that its keeper was woken: somebody may have asked for it.
     pub(crate) woken: fn(ProcessId),
+    /// How long it is there, if it may end before its process.
+    pub(crate) tenure: Option<Tenure>,
+}
+
+/// How long a keeper is there: until this process has left the arena. These words belong to this process; a copy by fork, which
+/// has no keeper, finds them zero.
+#[derive(Debug)]
+pub(crate) struct Tenure {
+    /// Not 0 until then.
+    inside: &'static AtomicU32,
+    /// 1 until the keeper has ended: it touches nothing of the arena any more.
+    there: &'static AtomicU32,
+}
+
+impl Tenure {
+    /// For a keeper that is about to be started.
+    pub(crate) fn begin(inside: &'static AtomicU32, there: &'static AtomicU32) -> Self {
+        there.store(1, Ordering::Relaxed);
+        Self { inside, there }
+    }
+}
+
+impl Drop for Tenure {
+    fn drop(&mut self) {
+        // Release pairs with the Acquire of who has the addresses show something else.
+        self.there.store(0, Ordering::Release);
+    }
 }
 
 /// Whether the kernel has marked a process. That is no answer to whether it is gone.
@@ -84,15 +111,18 @@ impl<S: Fn(ProcessId) + Send + 'static> Keeper<S> {
         let run = move |passage: Passage| {
             // Handlers of the program run on threads of the program.
             let _ = SigSet::all().thread_block();
-            let marked = futex::mark_at_end(marks);
-            let is_begun = marked.is_ok();
+            let (marked, begun) =
+                futex::mark_at_end(marks).map_or_else(|e| (None, Err(e)), |m| (Some(m), Ok(())));
             // Before this process holds anything, the others know that it may die.
             table.announce();
-            let _ = tell.send(marked);
+            let _ = tell.send(begun);
             drop(passage);
-            if is_begun {
+            if let Some(marked) = marked {
                 self.run();
+                marked.take_back();
             }
+            // With its tenure.
+            drop(self);
         };
         let builder = Builder::new().name("procession-keep".to_owned()).stack_size(STACK);
         gate::spawn(builder, run).map_err(|e| Error::os(doing, e))?;
@@ -100,11 +130,17 @@ impl<S: Fn(ProcessId) + Send + 'static> Keeper<S> {
         begun.recv().map_err(|_| Error::Disconnected)?.map_err(|e| Error::os(doing, e))
     }
 
-    fn run(self) -> ! {
+    /// Returns when its tenure is over.
+    fn run(&self) {
         let mut suspects: Vec<Suspect> = Vec::new();
         let mut round = FIRST_ROUND;
         loop {
-            let (roster, seen) = self.table.roster();
+            let bell =
+                self.tenure.as_ref().map(|tenure| (tenure.inside, tenure.inside.load(Ordering::Acquire)));
+            if bell.is_some_and(|(_, inside)| inside == 0) {
+                return;
+            }
+            let roster = self.table.roster();
             (self.woken)(self.own);
             let neighbours = self.look(&mut suspects);
             let before = suspects.len();
@@ -114,7 +150,7 @@ impl<S: Fn(ProcessId) + Send + 'static> Keeper<S> {
             }
             if suspects.is_empty() {
                 round = FIRST_ROUND;
-                sleep(roster, seen, &neighbours);
+                sleep(std::iter::once(roster).chain(bell).collect(), &neighbours);
             } else {
                 wait_for_any(&suspects, round);
                 round = (round * 2).min(LAST_ROUND);
@@ -134,7 +170,7 @@ impl<S: Fn(ProcessId) + Send + 'static> Keeper<S> {
                 suspects.push(Suspect { holder, pidfd: None });
             }
         }
-        neighbours.is_crowd |= neighbours.marks.len() > MOST_NEIGHBOURS;
+        neighbours.is_crowd |= neighbours.marks.len() + usize::from(self.tenure.is_some()) > MOST_NEIGHBOURS;
         // A claimed slot whose keeper runs by now.
         suspects.retain(|suspect| !self.mark(&suspect.holder).is_some_and(Mark::is_alive));
         neighbours
@@ -163,10 +199,9 @@ impl<S: Fn(ProcessId) + Send + 'static> Keeper<S> {
     }
 }
 
-/// Sleeps until somebody comes, goes or dies.
-fn sleep(roster: &'static AtomicU32, seen: u32, neighbours: &Neighbours) {
-    let watched = neighbours.marks.iter().take(MOST_NEIGHBOURS);
-    let words: Vec<(&AtomicU32, u32)> = [(roster, seen)].iter().chain(watched).copied().collect();
+/// Sleeps until somebody comes, goes or dies, or one of `words` changes.
+fn sleep(mut words: Vec<(&'static AtomicU32, u32)>, neighbours: &Neighbours) {
+    words.extend(neighbours.marks.iter().take(futex::MOST_WORDS - words.len()));
     // It was possible when this process registered; if it no longer is, what is left is to look now and then.
     if futex::wait_any(&words, neighbours.is_crowd.then_some(ROUND_OF_MANY)).is_err() {
         std::thread::park_timeout(ROUND_OF_MANY);

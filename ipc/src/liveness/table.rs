@@ -213,6 +213,14 @@ impl Table {
         }
     }
 
+    /// Gives this process's slot back, when it is done with the arena. Its keeper may still be there, and tells nobody of its end.
+    pub(crate) fn leave(&self, own: ProcessId) {
+        if self.is_holder(own) {
+            self.marks(own).into_iter().flatten().for_each(|mark| mark.set(0));
+            self.withdraw(own);
+        }
+    }
+
     /// The word on which keepers sleep, and its value.
     pub(super) fn roster(&self) -> (&'static AtomicU32, u32) {
         (&self.header.roster, self.header.roster.load(Ordering::Acquire))

@@ -52,7 +52,7 @@ impl World {
         let (file, region, table) = Self::map(file);
         let own = table.claim(Identity::own().unwrap()).unwrap();
         let sweep = move |gone| locks(region).iter().for_each(|lock| lock.abandon(gone, &Futex));
-        Keeper { table, own, sweep, presence, woken: |_| {} }.start().unwrap();
+        Keeper { table, own, sweep, presence, woken: |_| {}, tenure: None }.start().unwrap();
         Self { file, region, table, own }
     }
 
@@ -250,7 +250,7 @@ fn keepers_that_have_marks_in_common_look_now_and_then() {
     let table = table(region, 512);
     let ids: Vec<_> = (1..=129).map(|pid| claim_alive(&table, pid)).collect();
     let is_crowd = |own| {
-        let keeper = Keeper { table, own, sweep: |_| {}, presence, woken: |_| {} };
+        let keeper = Keeper { table, own, sweep: |_| {}, presence, woken: |_| {}, tenure: None };
         keeper.look(&mut Vec::new()).is_crowd
     };
     assert!(ids.iter().all(|id| is_crowd(*id)), "a keeper cannot watch 128 others");

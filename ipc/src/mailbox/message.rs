@@ -3,6 +3,9 @@
 //! A value is encoded before anything of the queue is touched, so what cannot travel is an error of whoever puts it. A `Vec` of
 //! numbers and a `String` are not encoded: their bytes go from where they are into the queue, and those of a `Vec<u8>` and a
 //! `String` from there into the value. Everything else passes through a buffer that its thread keeps.
+//!
+//! What goes through an isolated queue has no handles and no descriptors: they are refused where they are met, before they are
+//! counted, or left with anybody. So are those in bytes that come out, which whoever wrote them had no business to put there.
 
 use super::queue::{SharedQueue, Wait};
 use super::ring::Got;
@@ -53,11 +56,8 @@ fn with_buffer<T>(run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     done
 }
 
-/// Reads a value that carries something.
-#[cold]
-fn unpack<T: Wire>(message: &[u8], got: Got) -> Result<T> {
-    travel::arrive(message.get(..got.length).unwrap_or(message), got.manifest, codec::decode_wire)
-}
+/// What passes through an isolated queue, for errors.
+const ISOLATED: &str = "a message of an isolated queue";
 
 impl SharedQueue {
     /// Puts a value.
@@ -71,6 +71,10 @@ impl SharedQueue {
             return self.put(&[&length, content], wait);
         }
         with_buffer(|buffer| {
+            if self.is_isolated() {
+                travel::plain(ISOLATED, || codec::encode_checked::<T, T>(value, buffer))?;
+                return self.put(&[buffer], wait);
+            }
             let ((), pins) = travel::once(|| codec::encode_checked::<T, T>(value, buffer))?;
             if pins.is_empty() {
                 return self.put(&[buffer], wait);
@@ -105,14 +109,25 @@ impl SharedQueue {
             let (length, content) = raw.parts();
             let got = self.take(length, content, wait)?;
             if got.manifest > 0 {
-                return unpack(&[length, content.as_slice()].concat(), got);
+                return self.unpack(&[length, content.as_slice()].concat(), got);
             }
             return Ok(raw.value()?);
         }
         with_buffer(|buffer| match self.take(&mut [], buffer, wait)? {
-            Got { manifest: 0, .. } => Ok(codec::decode_wire(buffer)?),
-            got => unpack(buffer, got),
+            got if got.manifest > 0 || self.is_isolated() => self.unpack(buffer, got),
+            _ => Ok(codec::decode_wire(buffer)?),
         })
+    }
+
+    /// Reads a value that carries something, or comes from memory of which nothing may.
+    fn unpack<T: Wire>(&self, message: &[u8], got: Got) -> Result<T> {
+        match (self.is_isolated(), got.manifest) {
+            (false, manifest) => {
+                travel::arrive(message.get(..got.length).unwrap_or(message), manifest, codec::decode_wire)
+            }
+            (true, 0) => travel::plain(ISOLATED, || codec::decode_wire(message)),
+            (true, _) => Err(Error::Isolated { what: ISOLATED }),
+        }
     }
 
     /// As [`put_value`](Self::put_value), and waits without blocking the thread. Given up, nothing was put.

@@ -128,7 +128,26 @@ impl SharedQueue {
     ///
     /// [`Error::NoSharedMemory`], [`Error::TooManyProcesses`], [`Error::TooManyObjects`].
     pub fn new(most: Option<NonZeroU32>) -> Result<Self> {
-        let handle = Handle::make(Kind::Queue)?;
+        Self::make(Handle::make(Kind::Queue)?, most)
+    }
+
+    /// As [`new`](Self::new), in memory of its own: who is given this queue and nothing else of the family has none of its memory. It
+    /// takes values alone, and has a budget of its own, which is that of a family.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor, memory or addresses left.
+    pub fn isolated(most: Option<NonZeroU32>) -> Result<Self> {
+        Self::make(Handle::make_foreign(Kind::Queue)?, most)
+    }
+
+    /// Whether it has memory of its own.
+    #[inline]
+    pub(super) fn is_isolated(&self) -> bool {
+        self.handle.is_foreign()
+    }
+
+    fn make(handle: Handle, most: Option<NonZeroU32>) -> Result<Self> {
         if let (Some(most), Some(words)) = (most, handle.words::<Words>()) {
             words.most.store(most.get().min(MOST_MESSAGES), Ordering::Relaxed);
         }
@@ -170,6 +189,11 @@ impl SharedQueue {
         let chain = chain.map_err(|error| self.put_error(error, length, wait))?;
         let put = self.put_by(|| self.ring.put_large(&actor, self.most, &chain), length, wait);
         put.inspect_err(|_| chain.free(self.segments, actor.own))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn put_with_manifest_for_tests(&self, manifest: usize, parts: &[&[u8]]) {
+        self.put_carrying(manifest, parts, Wait::Never).unwrap();
     }
 
     fn put_by(&self, mut put: impl FnMut() -> Result<(), PutError>, length: usize, wait: Wait) -> Result<()> {

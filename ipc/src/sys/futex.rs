@@ -158,6 +158,7 @@ fn is_alive(value: u32) -> bool {
 
 /// A list of words, as the kernel wants it (`struct robust_list_head`).
 #[repr(C)]
+#[derive(Debug)]
 struct RobustList {
     first: *const RobustNode,
     /// From each node to its word.
@@ -168,6 +169,7 @@ struct RobustList {
 
 /// A node: where the next one is. The last one points to the head.
 #[repr(C)]
+#[derive(Debug)]
 struct RobustNode {
     next: *const Self,
 }
@@ -183,8 +185,8 @@ const _: () = assert!(size_of::<RobustNode>() == size_of::<Mark>());
 /// # Errors
 ///
 /// The kernel's answer to set_robust_list(2).
-pub fn mark_at_end(marks: &'static [Mark]) -> io::Result<()> {
-    // Both for as long as the thread lives, and a process has one such thread.
+pub fn mark_at_end(marks: &'static [Mark]) -> io::Result<AtEnd> {
+    // Both for as long as the thread lives, unless they are taken back.
     let nodes = Box::leak(marks.iter().map(|_| RobustNode { next: ptr::null() }).collect::<Box<[_]>>());
     let list = Box::leak(Box::new(RobustList { first: ptr::null(), offset: 0, pending: ptr::null() }));
     let mut next = ptr::from_ref(list).cast();
@@ -193,12 +195,35 @@ pub fn mark_at_end(marks: &'static [Mark]) -> io::Result<()> {
         next = ptr::from_ref(node);
     }
     (list.first, list.offset) = (next, (marks.as_ptr() as c_long).wrapping_sub(nodes.as_ptr() as c_long));
-    // SAFETY: head and nodes are never freed or changed again; node and offset give the address of a mark, which lives for
-    // ever too. The size is that of `struct robust_list_head`.
+    // SAFETY: head and nodes are not changed again, and freed by `take_back` alone, after the kernel has forgotten them; node and offset
+    // give the address of a mark, which lives for ever. The size is that of `struct robust_list_head`.
     check(unsafe { libc::syscall(libc::SYS_set_robust_list, ptr::from_ref(list), size_of::<RobustList>()) })?;
     let thread = nix::unistd::gettid().as_raw().cast_unsigned();
     marks.iter().for_each(|mark| mark.set(thread));
-    Ok(())
+    Ok(AtEnd { list, nodes })
+}
+
+/// What the kernel was told by [`mark_at_end`], for the thread that told it. Dropped, it stays in force.
+#[derive(Debug)]
+#[must_use = "it stays in force unless it is taken back"]
+pub struct AtEnd {
+    list: &'static mut RobustList,
+    nodes: &'static mut [RobustNode],
+}
+
+impl AtEnd {
+    /// This thread will end without a mark.
+    pub fn take_back(self) {
+        let none: *const RobustList = ptr::null();
+        // SAFETY: the kernel gets nothing to read. A list has a raw pointer in it, so this is the thread that it was made by.
+        let done = unsafe { libc::syscall(libc::SYS_set_robust_list, none, size_of::<RobustList>()) };
+        if check(done).is_ok() {
+            // SAFETY: it was leaked from a box, this is the only reference to it, and the kernel knows it no more.
+            drop(unsafe { Box::from_raw(ptr::from_mut(self.list)) });
+            // SAFETY: as above.
+            drop(unsafe { Box::from_raw(ptr::from_mut(self.nodes)) });
+        }
+    }
 }
 
 #[cfg(test)]
@@ -239,7 +264,7 @@ mod tests {
         assert!(marks.iter().all(|mark| !mark.is_alive() && !mark.is_marked() && mark.await_end().is_none()));
         let (tell, told) = std::sync::mpsc::channel::<()>();
         let ends = thread::spawn(move || {
-            mark_at_end(marks).unwrap();
+            let _at_end = mark_at_end(marks).unwrap();
             let _ = told.recv();
         });
         let is_alive = || marks.iter().all(Mark::is_alive);
@@ -257,5 +282,20 @@ mod tests {
         }
         ends.join().unwrap();
         assert!(marks.iter().all(|mark| mark.is_marked() && !mark.is_alive() && mark.await_end().is_none()));
+    }
+
+    #[test]
+    fn what_is_taken_back_is_marked_no_more() {
+        let marks: &'static [Mark] = Box::leak(Box::new([Mark(AtomicU32::new(0))]));
+        let thread = thread::spawn(move || {
+            mark_at_end(marks).unwrap().take_back();
+            mark_at_end(marks).unwrap().take_back();
+            nix::unistd::gettid().as_raw()
+        });
+        let thread = thread.join().unwrap();
+        while std::path::Path::new(&format!("/proc/self/task/{thread}")).exists() {
+            thread::yield_now();
+        }
+        assert_eq!(marks[0].value(), thread.cast_unsigned());
     }
 }

@@ -8,6 +8,7 @@ use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::fstat;
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::sys::uio::pwrite;
 use nix::unistd::{SysconfVar, sysconf};
 use std::fs::File;
@@ -63,10 +64,35 @@ pub fn read_memory(memory: OwnedFd, len: u64) -> io::Result<Vec<u8>> {
 pub fn sparse_memory(length: u64) -> io::Result<OwnedFd> {
     let file = new_file(length)?;
     file.set_len(length)?;
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(fixed()))?;
     // It stays open for good; under the number of a standard stream it would be printed to.
     beyond_standard_streams(file.into())
+}
+
+/// The length can never change, and the content always.
+fn fixed() -> SealFlag {
+    SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL
+}
+
+/// Whether a file of unknown origin is as [`sparse_memory`] makes it, apart from its content: it can be mapped and written, no access
+/// meets its end, and nobody can change that.
+///
+/// # Errors
+///
+/// The kernel's answer to fstatfs(2) or fcntl(2).
+pub fn is_fixed_memory(file: BorrowedFd<'_>) -> io::Result<bool> {
+    // Pages of another size come from a store of their own, and a touch fails when that is empty.
+    if fstatfs(file)?.filesystem_type() != TMPFS_MAGIC {
+        return Ok(false);
+    }
+    let can_write = fcntl(file, FcntlArg::F_GETFL)? & libc::O_ACCMODE == libc::O_RDWR;
+    let seals = match fcntl(file, FcntlArg::F_GET_SEALS) {
+        // A device or a pipe in such a file system.
+        Err(Errno::EINVAL) => return Ok(false),
+        seals => SealFlag::from_bits_truncate(seals?),
+    };
+    let forbids_writing = seals.intersects(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_FUTURE_WRITE);
+    Ok(can_write && seals.contains(fixed()) && !forbids_writing)
 }
 
 /// A memory file that will have `length` bytes.
@@ -132,8 +158,12 @@ pub fn memory_taken(file: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(u64::try_from(blocks).unwrap_or(0) * 512)
 }
 
-/// A memory file in the addresses of this process, for good: nothing takes it away again, so what points into it may be
-/// kept.
+/// How memory is mapped that processes share.
+const SHARED_RIGHTS: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
+const SHARED: libc::c_int = libc::MAP_SHARED | libc::MAP_NORESERVE;
+
+/// A memory file in the addresses of this process. They are there for good, so what points into them may be kept; what is seen there may
+/// be [another file's](Self::replace) one day.
 #[derive(Debug, Clone, Copy)]
 pub struct Map {
     start: NonNull<u8>,
@@ -154,11 +184,29 @@ impl Map {
     /// No addresses left (RLIMIT_AS).
     pub fn new(file: BorrowedFd<'_>) -> io::Result<Self> {
         let length = usize::try_from(fstat(file)?.st_size).map_err(|_| Errno::ENOMEM)?;
-        let (rights, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_NORESERVE);
-        let start = map(length, rights, flags, file.as_raw_fd())?;
+        // SAFETY: it is nowhere in particular.
+        let start = unsafe { map(ptr::null_mut(), length, SHARED_RIGHTS, SHARED, file.as_raw_fd()) }?;
         let map = Self { start, length };
         map.advise(0, length, libc::MADV_DONTDUMP)?;
         Ok(map)
+    }
+
+    /// Has this map show `file` in place of the file that it has shown, whose memory this process no longer keeps.
+    ///
+    /// # Errors
+    ///
+    /// The file is no [fixed memory](is_fixed_memory) of the same length; the kernel's answer.
+    pub fn replace(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        if !is_fixed_memory(file)? || usize::try_from(fstat(file)?.st_size) != Ok(self.length) {
+            return Err(Errno::EINVAL.into());
+        }
+        let place = self.start.as_ptr().cast();
+        // SAFETY: the range is that of this map and of nothing else. Only atomics and copies of bytes go there (`shm`), for which any
+        // content will do, and it may change at any time; as before, no access meets the end of the file, since its length is the
+        // same and can never change. What the kernel could object to, it looks at before it takes the old file away: that the
+        // file can be written was checked, and that it stays so.
+        unsafe { map(place, self.length, SHARED_RIGHTS, SHARED | libc::MAP_FIXED, file.as_raw_fd()) }?;
+        self.advise(0, self.length, libc::MADV_DONTDUMP)
     }
 
     /// Where it begins; aligned to a page.
@@ -208,25 +256,37 @@ impl Map {
     }
 }
 
-/// A word that is 0 in each new process: after a fork, of whatever kind, the copy finds it wiped (MADV_WIPEONFORK).
+/// Two words that are 0 in each new process: after a fork, of whatever kind, the copy finds them wiped (MADV_WIPEONFORK).
 ///
 /// # Errors
 ///
 /// No memory; a kernel before 4.14.
-pub fn word_per_process() -> io::Result<&'static AtomicU32> {
+pub fn words_per_process() -> io::Result<&'static [AtomicU32; 2]> {
     let rights = libc::PROT_READ | libc::PROT_WRITE;
     // One page is the least; the kernel rounds up to it.
-    let length = size_of::<AtomicU32>();
-    let start = map(length, rights, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
+    let length = size_of::<[AtomicU32; 2]>();
+    // SAFETY: it is nowhere in particular.
+    let start = unsafe { map(ptr::null_mut(), length, rights, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1) }?;
     let page = Map { start, length };
     page.advise(0, length, libc::MADV_WIPEONFORK)?;
     // SAFETY: the page is aligned, zeroed, never taken away, and nobody else knows of it.
-    Ok(unsafe { page.start.cast::<AtomicU32>().as_ref() })
+    Ok(unsafe { page.start.cast::<[AtomicU32; 2]>().as_ref() })
 }
 
-fn map(length: usize, rights: libc::c_int, flags: libc::c_int, file: libc::c_int) -> io::Result<NonNull<u8>> {
-    // SAFETY: no address is asked for, so nothing that is mapped already is touched.
-    let start = unsafe { libc::mmap(ptr::null_mut(), length, rights, flags, file, 0) };
+/// Maps at an address of the kernel's choice, or at `place` with MAP_FIXED among the flags.
+///
+/// # Safety
+///
+/// With MAP_FIXED, whatever is mapped at `place` so far may become something else.
+unsafe fn map(
+    place: *mut libc::c_void,
+    length: usize,
+    rights: libc::c_int,
+    flags: libc::c_int,
+    file: libc::c_int,
+) -> io::Result<NonNull<u8>> {
+    // SAFETY: without MAP_FIXED nothing that is mapped already is touched, and with it the caller answers for that.
+    let start = unsafe { libc::mmap(place, length, rights, flags, file, 0) };
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
@@ -259,5 +319,31 @@ mod tests {
         file.read_exact_at(&mut read, 4999).unwrap();
         assert_eq!(&read, b"\0abc");
         assert!(file.set_len(1).is_err());
+    }
+
+    #[test]
+    fn a_map_shows_another_file_at_the_same_place_and_lets_go_of_the_first() {
+        let files = [1, 2].map(|byte| {
+            let file = sparse_memory(1 << 20).unwrap();
+            write_at(file.as_fd(), 4096, &[byte; 10]).unwrap();
+            file
+        });
+        let map = Map::new(files[0].as_fd()).unwrap();
+        let byte = || {
+            let at = map.start().as_ptr().wrapping_add(4096 + 9);
+            // SAFETY: within the map, to which nobody else writes.
+            unsafe { at.read_volatile() }
+        };
+        assert_eq!(byte(), 1);
+        for round in 1..5 {
+            map.replace(files[round % 2].as_fd()).unwrap();
+            assert_eq!(usize::from(byte()), round % 2 + 1);
+        }
+        for unfit in [sparse_memory(2 << 20).unwrap(), sealed_memory(&[&[0; 1 << 20]]).unwrap()] {
+            assert!(map.replace(unfit.as_fd()).is_err());
+        }
+        assert_eq!(byte(), 1, "a refusal changes nothing");
+        map.take_memory(0, 1 << 20).unwrap();
+        assert_eq!(memory_taken(files[0].as_fd()).unwrap(), 1 << 20);
     }
 }
