@@ -120,6 +120,25 @@ macro_rules! depth {
     };
 }
 
+/// A queue with memory of its own, against one in that of the family.
+macro_rules! isolated {
+    ($name:literal, $workload:literal, $side:expr, $n:literal) => {
+        Figure {
+            name: concat!("queue.isolated.", $name),
+            unit: "msg/s",
+            better: Better::Higher,
+            workload: concat!("1 producer, 1 consumer, ", $workload, "; both: N = ", $n),
+            contest: Contest::Against {
+                ours: || $side(Queue::isolated()?),
+                n: $n,
+                peer: Peer::Crate { name: "not isolated", side: || $side(Queue::new()?), n: $n },
+                goal: 1.0,
+                floor: 0.9,
+            },
+        }
+    };
+}
+
 pub(crate) const FIGURES: &[Figure] = &[
     bytes!("8", 8, 1, 1_000_000, 50_000, 30.0, 24.0),
     bytes!("256", 256, 1, 1_000_000, 50_000, 30.0, 24.0),
@@ -153,6 +172,8 @@ pub(crate) const FIGURES: &[Figure] = &[
             floor: 8.0,
         },
     },
+    isolated!("256", "bytes of 256 B", |queue| Crew::of_bytes_over(&queue, 256, 1), 1_000_000),
+    isolated!("struct", "{u64, String, 200 bytes}", |queue| Crew::of_records_over(&queue), 500_000),
     round_trip!("hot", "default settings", Duration::MAX, All, 30.0, 20.0),
     round_trip!("blocking", "no looking before sleeping", Duration::ZERO, All, 4.0, 3.0),
     round_trip_over_pipes!("blocking", "no looking before sleeping", All),
@@ -272,18 +293,24 @@ struct Crew {
 
 impl Crew {
     fn of_bytes(size: usize, pairs: usize) -> Result<Side> {
-        let queue = Queue::new()?;
+        Self::of_bytes_over(&Queue::new()?, size, pairs)
+    }
+
+    fn of_bytes_over(queue: &Queue<Vec<u8>>, size: usize, pairs: usize) -> Result<Side> {
         let producers =
-            (0..pairs).map(|_| Member::start(|there| Process::spawn(produce, (&queue, size, &there))));
+            (0..pairs).map(|_| Member::start(|there| Process::spawn(produce, (queue, size, &there))));
         let producers = producers.collect::<Result<_>>()?;
-        let consumers = (0..pairs).map(|_| Member::start(|there| Process::spawn(consume, (&queue, &there))));
+        let consumers = (0..pairs).map(|_| Member::start(|there| Process::spawn(consume, (queue, &there))));
         Ok(Self { producers, consumers: consumers.collect::<Result<_>>()? }.side())
     }
 
     fn of_records() -> Result<Side> {
-        let queue = Queue::new()?;
-        let producer = Member::start(|there| Process::spawn(produce_records, (&queue, &there)))?;
-        let consumer = Member::start(|there| Process::spawn(consume_records, (&queue, &there)))?;
+        Self::of_records_over(&Queue::new()?)
+    }
+
+    fn of_records_over(queue: &Queue<Record>) -> Result<Side> {
+        let producer = Member::start(|there| Process::spawn(produce_records, (queue, &there)))?;
+        let consumer = Member::start(|there| Process::spawn(consume_records, (queue, &there)))?;
         Ok(Self { producers: vec![producer], consumers: vec![consumer] }.side())
     }
 
