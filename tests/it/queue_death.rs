@@ -8,6 +8,14 @@ use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
+/// Length of a small arena, which is as long as a file may be. What is no message takes up to a third of it.
+const SMALL: usize = 20 * MIB;
+
+/// Makes the arena small, which is made later.
+fn small_arena() {
+    setrlimit(Resource::RLIMIT_FSIZE, SMALL as u64, SMALL as u64).unwrap();
+}
+
 fn put_many(queue: Queue<Vec<u8>>, count: u32, length: usize) {
     for number in 0..count {
         queue.put(message(number, length)).unwrap();
@@ -140,8 +148,7 @@ fn a_killed_waiter_takes_no_message_and_no_place_with_it() {
 #[test]
 fn a_queue_that_takes_all_the_memory_there_is_says_so() {
     isolated(|| {
-        // The arena is as long as a file may be.
-        setrlimit(Resource::RLIMIT_FSIZE, 16 * MIB as u64, 16 * MIB as u64).unwrap();
+        small_arena();
         for length in [1000, 100_000, MIB] {
             let queue = Queue::new().unwrap();
             let refused = loop {
@@ -152,7 +159,7 @@ fn a_queue_that_takes_all_the_memory_there_is_says_so() {
             let &ErrorKind::OutOfSpace { want, have, limit } = refused.kind() else {
                 panic!("{refused}");
             };
-            assert!(want >= length as u64 && have <= limit && limit < 16 * MIB as u64, "{refused}");
+            assert!(want >= length as u64 && have <= limit && limit < SMALL as u64, "{refused}");
             assert!(refused.into_value() == message(0, length));
             assert!(queue.len() * length > 8 * MIB, "{} of {length}", queue.len());
             let there = queue.len();
@@ -171,7 +178,7 @@ fn a_queue_that_takes_all_the_memory_there_is_says_so() {
 #[test]
 fn a_thousand_queues_with_something_in_them_take_turns() {
     isolated(|| {
-        setrlimit(Resource::RLIMIT_FSIZE, 16 * MIB as u64, 16 * MIB as u64).unwrap();
+        small_arena();
         for number in 0..1000 {
             let queue = Queue::new().unwrap();
             queue.put(message(number, 10)).unwrap();
@@ -197,7 +204,7 @@ fn get_on_and_on(queue: Queue<Vec<u8>>) {
 #[test]
 fn the_memory_of_killed_writers_and_readers_comes_back() {
     isolated(|| {
-        setrlimit(Resource::RLIMIT_FSIZE, 16 * MIB as u64, 16 * MIB as u64).unwrap();
+        small_arena();
         let queue = Queue::bounded(1).unwrap();
         for rounds in 0..12 {
             let writer = Process::spawn(put_on_and_on, (queue.clone(),)).unwrap();
