@@ -100,7 +100,7 @@ fn those_who_are_killed_in_the_middle_stop_nobody() {
     isolated(|| {
         for context in contexts() {
             let (queue, ready) = (Queue::isolated_bounded(50).unwrap(), Queue::isolated().unwrap());
-            for round in 0..amount(40, 2000) {
+            for round in 0..amount(40, 1000) {
                 let user = start(&context, use_it, (queue.clone(), ready.clone(), round % 2 == 0));
                 ready.get().unwrap();
                 for _ in 0..round % 7 * 20 {
