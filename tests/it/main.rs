@@ -20,6 +20,7 @@ mod elf;
 mod family;
 mod support;
 mod support_test;
+mod wild;
 
 mod actor;
 mod actor_async;

@@ -2,13 +2,13 @@
 
 use crate::family::{leave, park_forever, run, start};
 use crate::handles::small_arena;
-use crate::support::{Chance, eventually, fd_count, isolated, kill9, own_pid};
+use crate::support::{eventually, fd_count, isolated, kill9, own_pid};
+use crate::wild::{Counter, mapped_memory, open_memory, use_a_lock, write_garbage};
 use procession::prelude::*;
 use procession::{Context, OnPreloadError, StartMethod, force_start_method, set_forkserver_preload_with};
 use procession_ipc::usage;
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,33 +26,9 @@ fn end(pool: Pool) {
     pool.join().unwrap();
 }
 
-/// What files of memory that processes share are to /proc.
-const SHARED: &str = "/memfd:procession (deleted)";
-
 /// The inode numbers of all such files that a process has open or mapped; none if it is gone.
 fn memory_files(pid: i32) -> BTreeSet<u64> {
     open_memory(pid).union(&mapped_memory(pid)).copied().collect()
-}
-
-/// Those that it has open.
-pub fn open_memory(pid: i32) -> BTreeSet<u64> {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let is_memory =
-        |path: &fs::DirEntry| fs::read_link(path.path()).is_ok_and(|target| target.to_str() == Some(SHARED));
-    descriptors.filter(is_memory).filter_map(|path| Some(fs::metadata(path.path()).ok()?.ino())).collect()
-}
-
-/// Those that it has mapped.
-pub fn mapped_memory(pid: i32) -> BTreeSet<u64> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let mapped = maps.lines().filter(|line| line.ends_with(SHARED));
-    mapped.map(|line| line.split_whitespace().nth(4).unwrap().parse().unwrap()).collect()
-}
-
-/// Maps the memory that this process shares.
-pub fn use_a_lock() -> i32 {
-    drop(Lock::new().unwrap().acquire().unwrap());
-    own_pid()
 }
 
 /// The files of a process, which has mapped what it shares, and those of a child that it starts.
@@ -102,41 +78,9 @@ fn scribble(seed: u64) {
     kill9(own_pid());
 }
 
-/// Writes garbage over all memory that others could see.
-pub fn write_garbage(seed: u64) {
-    let mut chance = Chance::with(seed);
-    let mut garbage = vec![[0, 0xff][(seed % 2) as usize]; 4096];
-    if seed % 3 == 2 {
-        garbage.iter_mut().for_each(|byte| *byte = chance.below(256) as u8);
-    }
-    let memory = fs::File::options().write(true).open("/proc/self/mem").unwrap();
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let shared: Vec<&str> = maps.lines().filter(|line| line.contains(" rw-s ")).collect();
-    assert!(shared.iter().any(|line| line.ends_with(SHARED)), "{maps}");
-    for line in shared {
-        let (begin, rest) = line.split_once('-').unwrap();
-        let end = rest.split_once(' ').unwrap().0;
-        let [begin, end] = [begin, end].map(|hex| u64::from_str_radix(hex, 16).unwrap());
-        for page in (begin..end).step_by(garbage.len()) {
-            memory.write_all_at(&garbage, page).unwrap();
-        }
-    }
-}
-
 /// Uses shared memory, as far as there is anything left of it.
 fn join_in() {
     let _ = Lock::new();
-}
-
-/// Counts in a lock's protection, and puts each count.
-pub fn count(lock: Lock, counts: Queue<u64>, go_on: Connection) {
-    let mut number = 0;
-    while !go_on.poll().unwrap() {
-        let _guard = lock.acquire().unwrap();
-        counts.put(number).unwrap();
-        number += 1;
-    }
-    counts.put(u64::MAX).unwrap();
 }
 
 #[test]
@@ -144,34 +88,19 @@ fn a_worker_that_writes_wildly_spoils_nothing_of_the_family() {
     isolated(|| {
         small_arena();
         for context in contexts() {
-            let (lock, counts) = (Lock::new().unwrap(), Queue::new().unwrap());
-            let (here, there) = pipe().unwrap();
-            let counter = start(&context, count, (lock.clone(), counts.clone(), there));
-            let mut expected = 0;
+            let mut counter = Counter::start(&context);
             for seed in 0..6 {
                 let pool = Pool::builder().processes(2).context(&context).initializer(join_in, ());
                 let pool = pool.isolated().start().unwrap();
                 let error = pool.apply(scribble, (seed,)).unwrap_err();
                 assert!(matches!(error.kind(), ErrorKind::WorkerLost { .. }), "{context:?}: {error}");
-                assert!(!lock.acquire().unwrap().was_abandoned());
-                for _ in 0..100 {
-                    assert_eq!(counts.get().unwrap(), expected, "{context:?}");
-                    expected += 1;
-                }
+                counter.check();
                 // The other worker, which has used that memory, and the replacement, whose initializer does.
                 assert_eq!(pool.map(|x: u64| x + 1, 0..100).unwrap().len(), 100, "{context:?}");
                 eventually("it was replaced", || pool.worker_pids().len() == 2);
                 end(pool);
             }
-            here.send(&()).unwrap();
-            counter.join().unwrap();
-            while let Some(number) = counts.try_get().ok().filter(|number| *number != u64::MAX) {
-                assert_eq!(number, expected, "{context:?}");
-                expected += 1;
-            }
-            assert!(counts.is_empty() && counter.exitcode() == Some(0), "{context:?}");
-            drop((lock, counts, counter));
-            eventually("all objects have ended", || usage().unwrap().objects == 0);
+            counter.end();
         }
     });
 }

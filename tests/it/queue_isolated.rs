@@ -4,11 +4,10 @@
 use crate::actor_async::block_on;
 use crate::family::{contexts, run, start};
 use crate::handles::small_arena;
-use crate::pool_isolated::{
-    assert_isolated, contexts as contexts_apart, count, mapped_memory, open_memory, use_a_lock, write_garbage,
-};
+use crate::pool_isolated::{assert_isolated, contexts as contexts_apart};
 use crate::queue_isolated_life::keepers;
 use crate::support::{amount, eventually, fd_count, isolated, kill9, own_pid};
+use crate::wild::{Counter, mapped_memory, open_memory, use_a_lock, write_garbage};
 use procession::prelude::*;
 use procession_ipc::usage;
 use serde::{Deserialize, Serialize};
@@ -330,10 +329,7 @@ fn a_process_that_has_isolated_queues_alone_spoils_nothing_of_the_family() {
         use_a_lock();
         let family = mapped_memory(own_pid());
         for context in contexts_apart() {
-            let (lock, counts) = (Lock::new().unwrap(), Queue::new().unwrap());
-            let (here, there) = pipe().unwrap();
-            let counter = start(&context, count, (lock.clone(), counts.clone(), there));
-            let mut expected = 0;
+            let mut counter = Counter::start(&context);
             for seed in 0..6 {
                 let queue = Queue::isolated().unwrap();
                 let (told, tell) = pipe().unwrap();
@@ -347,21 +343,9 @@ fn a_process_that_has_isolated_queues_alone_spoils_nothing_of_the_family() {
                 try_all(&queue);
                 drop(queue);
                 eventually("its keeper ends whatever it finds", || keepers() == 1);
-                assert!(!lock.acquire().unwrap().was_abandoned());
-                for _ in 0..100 {
-                    assert_eq!(counts.get().unwrap(), expected, "{context:?}");
-                    expected += 1;
-                }
+                counter.check();
             }
-            here.send(&()).unwrap();
-            counter.join().unwrap();
-            while let Some(number) = counts.try_get().ok().filter(|number| *number != u64::MAX) {
-                assert_eq!(number, expected, "{context:?}");
-                expected += 1;
-            }
-            assert!(counts.is_empty() && counter.exitcode() == Some(0), "{context:?}");
-            drop((lock, counts, counter));
-            eventually("all objects have ended", || usage().unwrap().objects == 0);
+            counter.end();
         }
     });
 }
