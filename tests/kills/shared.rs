@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use nix::unistd::{Whence, lseek};
 
-/// Where the marks lie that the kernel makes; objects, queues and segments lie behind them. Whoever watches a process writes to its marks, when it has time; so a change there is
-/// none of the act of a process.
+/// Where the marks lie that the kernel makes; objects, queues and segments lie behind them. Whoever watches a process writes to its
+/// marks, when it has time; so a change there is none of the act of a process.
 pub const MARKS: Range<u64> = 512 << 10..5 << 20;
 
 /// The memory of this process's family.
