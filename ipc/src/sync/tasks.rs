@@ -207,12 +207,10 @@ impl Desk {
             list.sleepers.drain(..).partition(|sleeper| sleeper.event.has_moved(&sleeper.ticket));
         list.sleepers = rest;
         let next = list.events();
+        // Before the list is let go: a task that finds itself taken off may drop its handle, and the event may then be another one's.
+        woken.iter().for_each(|sleeper| sleeper.event.withdraw(&sleeper.ticket));
         drop(list);
-        let wake = |sleeper: Sleeper| {
-            sleeper.event.withdraw(&sleeper.ticket);
-            sleeper.waker
-        };
-        (woken.into_iter().map(wake).collect(), next)
+        (woken.into_iter().map(|sleeper| sleeper.waker).collect(), next)
     }
 }
 
