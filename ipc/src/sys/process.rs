@@ -439,6 +439,13 @@ pub unsafe fn replace_environment(environment: Vec<(OsString, OsString)>) {
 #[derive(Debug, Clone, Copy)]
 pub struct Disposition(SigAction);
 
+impl Default for Disposition {
+    /// What it does to a process that has not said anything (signal(7)).
+    fn default() -> Self {
+        Self(SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty()))
+    }
+}
+
 impl Disposition {
     /// Nothing.
     #[must_use]
@@ -453,7 +460,7 @@ impl Disposition {
 ///
 /// A signal that does what it does.
 pub fn set_disposition(signal: Signal, disposition: &Disposition) -> io::Result<Disposition> {
-    // SAFETY: to ignore a signal runs no code, and any other disposition was in force before: its handler is fit to be one.
+    // SAFETY: to ignore a signal runs no code, nor does the default; any other disposition was in force before: its handler is fit to be one.
     let before = unsafe { sigaction(signal, &disposition.0) }?;
     Ok(Disposition(before))
 }

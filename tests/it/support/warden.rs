@@ -13,10 +13,12 @@ use nix::{
     errno::Errno,
     sys::{
         prctl::set_child_subreaper,
+        signal::Signal,
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{Pid, getppid, setsid},
 };
+use procession_ipc::sys::process::{Disposition, set_disposition};
 
 use super::{Options, descendants_of, dump, kill9, names, own_pid, pause, poll, procfs, this_test};
 
@@ -48,6 +50,10 @@ enum End {
 fn watch(name: &str, options: &Options) -> std::io::Result<Vec<String>> {
     let outer = getppid();
     setsid()?;
+    // Background jobs of a shell ignore them, and so would all processes of the test.
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        set_disposition(signal, &Disposition::default())?;
+    }
     set_child_subreaper(true)?;
     let scratch = Scratch::create()?;
     let before = names::snapshot();
