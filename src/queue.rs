@@ -133,7 +133,7 @@ impl<T: Wire> Queue<T> {
     /// - **A handle is a descriptor**, and goes wherever a [`Connection`](crate::Connection) can go: into arguments and results, over
     ///   connections, into queues that are not isolated. For an isolated [pool](crate::PoolBuilder::isolated), it can go to the initializer.
     /// - The queue and its messages are gone with the last process that has a handle, also if that is killed, or with the last
-    ///   message that has one.
+    ///   message that has one. While a handle is in a queue or a task, the first process of the family has one too.
     /// - It costs a descriptor, and in each process that uses it a thread, which sleeps. Its messages may take a quarter of the memory of
     ///   the machine, or of its cgroup, which is for this queue alone: [`set_queue_memory`](crate::set_queue_memory) says nothing about it.
     ///

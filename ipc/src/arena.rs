@@ -44,7 +44,7 @@ use crate::shm::{Region, Shareable};
 use crate::sync::lock::Lock;
 use crate::sync::{ALL, Futex};
 use crate::sys::futex;
-use crate::sys::memory::{self, Map};
+use crate::sys::memory::{self, Map, WordsPerProcess};
 use crate::{Error, Result};
 use annex::Annexes;
 use cell::{Cell, Cells, Clearing, Kind, Place};
@@ -151,6 +151,8 @@ pub(crate) fn adopt(reason: &[u8], files: Vec<OwnedFd>) {
 #[derive(Debug)]
 pub(crate) struct Arena {
     role: Role,
+    /// Tells handles of the family from those of others; 0 in a foreign one. As the header said once: somebody may write there.
+    id: u64,
     header: &'static Header,
     region: Region,
     layout: Layout,
@@ -206,6 +208,7 @@ pub(crate) fn arena() -> Result<&'static Arena> {
 impl Arena {
     fn map(file: BorrowedFd<'_>, role: Role) -> Result<Self> {
         let doing = |e| Error::os("map the memory that processes share (is RLIMIT_AS low?)", e);
+        let words = WordsPerProcess::new().map_err(doing)?;
         let region = Region::new(Map::new(file).map_err(doing)?);
         let malformed = Error::Malformed { what: "shared memory" };
         let parts = Layout::of(region.length()).and_then(|layout| {
@@ -214,14 +217,18 @@ impl Arena {
             Some((layout, header, layout.table(&region)?, objects))
         });
         let Some((layout, header, table, (cells, annexes))) = parts else { return Err(malformed) };
-        header.family().ok_or(malformed)?;
-        let [own, keeper] = memory::words_per_process().map_err(doing)?;
-        Ok(Self { role, header, region, layout, table, cells, annexes, own, keeper })
+        let id = match role {
+            Role::Family => header.family().ok_or(malformed)?.0,
+            // It was looked at before.
+            Role::Foreign => 0,
+        };
+        let [own, keeper] = words.keep();
+        Ok(Self { role, id, header, region, layout, table, cells, annexes, own, keeper })
     }
 
     /// Tells this arena from that of any other family.
     pub(crate) fn id(&self) -> u64 {
-        self.header.family().map_or(0, |(id, _)| id)
+        self.id
     }
 
     /// The cells of objects.
@@ -282,8 +289,8 @@ impl Arena {
     }
 
     fn register(&'static self, seat: Option<ProcessId>) -> Result<ProcessId> {
-        let ours = namespaces()?;
-        if self.header.family().is_none_or(|(_, theirs)| theirs != ours) {
+        let (_, theirs) = self.header.family().ok_or(Error::Malformed { what: "shared memory" })?;
+        if namespaces()? != theirs {
             let reason =
                 "this process is in another namespace of PIDs or of time than the first one of its family";
             return Err(Error::NoSharedMemory { reason: reason.to_owned() });

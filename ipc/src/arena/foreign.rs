@@ -14,14 +14,16 @@
 //! ```
 //!
 //! Invariants:
-//! - addresses are never given back, since what points to them does not end with a handle; so there are as many as there were foreign arenas
-//!   at the same time, and each has its [`Arena`] for good;
-//! - what a left one shows is a file of its own, empty: nobody reads or writes there but a keeper that has not noticed yet;
+//! - addresses are never given back, since what points to them does not end with a handle; so there are about as many as there were foreign
+//!   arenas of one length at the same time, and each has its [`Arena`] for good;
+//! - what a left one shows is a file of its own, empty: nobody reads or writes there but a keeper that has not noticed yet, and the thread
+//!   that waits for tasks, which wakes somebody in vain at most;
 //! - addresses show nothing else before that keeper has ended: what it does in the name of a process of the old arena is not done in the next one;
 //! - a copy by fork has all that is mapped, and no keepers; it is outside of all arenas, and what is left is unknown to it;
 //! - of a file that comes from elsewhere, everything is checked: [`is_fixed_memory`], its length, its header, its object;
 //! - whoever uses the object borrows a handle meanwhile, so none is the last one while another thread waits with it;
-//! - all this is done inside the gate and under one lock, so a fork finds it whole.
+//! - all this is done inside the gate and under one lock, so a fork finds it whole. Only the last handle is one no more before that: a copy that
+//!   is made just then has descriptor and addresses for as long as it lives.
 
 use super::cell::{Cell, Kind, Mark, Place};
 use super::{Arena, Header, Layout, Role};

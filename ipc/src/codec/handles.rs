@@ -279,9 +279,9 @@ enum Way {
 impl Way {
     fn arrive(self) -> Result<OwnedFd, String> {
         match self {
+            _ if travel::way() == travel::Way::Barred => Err(travel::bar().to_string()),
             Self::Beside(index) => give(index),
             Self::Deposited(_) if is_checking() => give(0),
-            Self::Deposited(_) if travel::way() == travel::Way::Barred => Err(travel::bar().to_string()),
             Self::Deposited(ticket) => deposit::take(ticket).map_err(|error| crate::error::chain(&error)),
         }
     }

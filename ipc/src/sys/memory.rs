@@ -13,6 +13,7 @@ use nix::sys::uio::pwrite;
 use nix::unistd::{SysconfVar, sysconf};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
@@ -187,8 +188,20 @@ impl Map {
         // SAFETY: it is nowhere in particular.
         let start = unsafe { map(ptr::null_mut(), length, SHARED_RIGHTS, SHARED, file.as_raw_fd()) }?;
         let map = Self { start, length };
-        map.advise(0, length, libc::MADV_DONTDUMP)?;
+        let advised = map.advise(0, length, libc::MADV_DONTDUMP);
+        // SAFETY: nobody else has seen it.
+        advised.inspect_err(|_| unsafe { map.unmap() })?;
         Ok(map)
+    }
+
+    /// Takes it out of the addresses of this process.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses it any more.
+    unsafe fn unmap(self) {
+        // SAFETY: the range is that of this map, of which the caller says that nobody uses it.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
     }
 
     /// Has this map show `file` in place of the file that it has shown, whose memory this process no longer keeps.
@@ -204,7 +217,8 @@ impl Map {
         // SAFETY: the range is that of this map and of nothing else. Only atomics and copies of bytes go there (`shm`), for which any
         // content will do, and it may change at any time; as before, no access meets the end of the file, since its length is the
         // same and can never change. What the kernel could object to, it looks at before it takes the old file away: that the
-        // file can be written was checked, and that it stays so.
+        // file can be written was checked, and that it stays so. What it could still lack then is the little memory of a mapping's
+        // description, for which it rather ends a process than refuses it.
         unsafe { map(place, self.length, SHARED_RIGHTS, SHARED | libc::MAP_FIXED, file.as_raw_fd()) }?;
         self.advise(0, self.length, libc::MADV_DONTDUMP)
     }
@@ -256,21 +270,43 @@ impl Map {
     }
 }
 
-/// Two words that are 0 in each new process: after a fork, of whatever kind, the copy finds them wiped (MADV_WIPEONFORK).
-///
-/// # Errors
-///
-/// No memory; a kernel before 4.14.
-pub fn words_per_process() -> io::Result<&'static [AtomicU32; 2]> {
-    let rights = libc::PROT_READ | libc::PROT_WRITE;
-    // One page is the least; the kernel rounds up to it.
-    let length = size_of::<[AtomicU32; 2]>();
-    // SAFETY: it is nowhere in particular.
-    let start = unsafe { map(ptr::null_mut(), length, rights, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1) }?;
-    let page = Map { start, length };
-    page.advise(0, length, libc::MADV_WIPEONFORK)?;
-    // SAFETY: the page is aligned, zeroed, never taken away, and nobody else knows of it.
-    Ok(unsafe { page.start.cast::<[AtomicU32; 2]>().as_ref() })
+/// Two words that are 0 in each new process: after a fork, of whatever kind, the copy finds them wiped (MADV_WIPEONFORK). Dropped,
+/// they are given back.
+#[derive(Debug)]
+pub struct WordsPerProcess(Map);
+
+impl WordsPerProcess {
+    /// Makes them.
+    ///
+    /// # Errors
+    ///
+    /// No memory; a kernel before 4.14.
+    pub fn new() -> io::Result<Self> {
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        // One page is the least; the kernel rounds up to it.
+        let length = size_of::<[AtomicU32; 2]>();
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: it is nowhere in particular.
+        let start = unsafe { map(ptr::null_mut(), length, rights, flags, -1) }?;
+        let words = Self(Map { start, length });
+        words.0.advise(0, length, libc::MADV_WIPEONFORK)?;
+        Ok(words)
+    }
+
+    /// They are there for good.
+    #[must_use]
+    pub fn keep(self) -> &'static [AtomicU32; 2] {
+        let words = ManuallyDrop::new(self).0.start.cast::<[AtomicU32; 2]>();
+        // SAFETY: the page is aligned, zeroed, and now never taken away.
+        unsafe { words.as_ref() }
+    }
+}
+
+impl Drop for WordsPerProcess {
+    fn drop(&mut self) {
+        // SAFETY: nobody has seen a word of it: `keep` drops nothing.
+        unsafe { self.0.unmap() };
+    }
 }
 
 /// Maps at an address of the kernel's choice, or at `place` with MAP_FIXED among the flags.

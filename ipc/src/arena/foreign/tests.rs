@@ -1,7 +1,7 @@
 //! Isolated queues within one process: what they leave, and what a file must be to be taken for one.
 
 use super::*;
-use crate::codec::{decode, decode_with_handles, encode, encode_with_handles};
+use crate::codec::{HandleFd, decode, decode_with_handles, encode, encode_with_handles};
 use crate::mailbox::{SharedQueue, Wait};
 use crate::sync::SharedLock;
 use crate::sys::memory::write_at;
@@ -196,6 +196,11 @@ fn what_carries_anything_is_refused_and_nothing_is_counted_or_lost() {
     let (bytes, pins) = once(|| encode(&lock)).unwrap();
     queue.put(&[&bytes], Wait::Never).unwrap();
     refused(queue.get_value::<SharedLock>(Wait::Never).unwrap_err());
+    // One that names a descriptor of whatever message is being decoded by who gets it.
+    let (beside, descriptors) = encode_with_handles(&HandleFd::from(parts(&make()).1)).unwrap();
+    queue.put(&[&beside], Wait::Never).unwrap();
+    refused(queue.get_value::<HandleFd>(Wait::Never).unwrap_err());
+    assert_eq!(descriptors.len(), 1);
     let manifest = encode(&Manifest::default()).unwrap();
     queue.put_with_manifest_for_tests(manifest.len(), &[&manifest, &7_u64.to_le_bytes()]);
     refused(queue.get_value::<u64>(Wait::Never).unwrap_err());
