@@ -164,7 +164,7 @@ pub fn assert_isolated<T>(result: Result<T, Error>, of: &str) {
     let error = result.err().unwrap();
     let ErrorKind::Isolated { what } = error.kind() else { panic!("{error:?}") };
     assert!(what.contains(of), "{what}");
-    assert!(error.to_string().contains("that is not isolated"), "{error}");
+    assert!(error.to_string().contains("use a pool or a queue that is not isolated"), "{error}");
 }
 
 #[test]

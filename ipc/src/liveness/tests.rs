@@ -236,11 +236,9 @@ fn many_that_die_at_once_are_all_swept_for() {
     until(|| world.table.count() == 1);
 }
 
-/// A slot whose keeper runs, as far as marks say.
-fn claim_alive(table: &Table, pid: u32) -> ProcessId {
-    let id = table.claim(Identity { pid, start: 0 }).unwrap();
+/// The keeper of this slot runs, as far as marks say.
+fn make_alive(table: &Table, id: ProcessId) {
     table.marks(id).unwrap().iter().for_each(|mark| mark.set(1));
-    id
 }
 
 /// What one of them does not tell, because it was being stopped, nobody tells the other.
@@ -248,7 +246,8 @@ fn claim_alive(table: &Table, pid: u32) -> ProcessId {
 fn keepers_that_have_marks_in_common_look_now_and_then() {
     let (_file, region, _) = World::map(sparse_memory(BYTES as u64).unwrap());
     let table = table(region, 512);
-    let ids: Vec<_> = (1..=129).map(|pid| claim_alive(&table, pid)).collect();
+    let ids: Vec<_> = (1..=129).map(|pid| table.claim(Identity { pid, start: 0 }).unwrap()).collect();
+    ids.iter().for_each(|id| make_alive(&table, *id));
     let is_crowd = |own| {
         let keeper = Keeper { table, own, sweep: |_| {}, presence, woken: |_| {}, tenure: None };
         keeper.look(&mut Vec::new()).is_crowd
@@ -426,9 +425,7 @@ fn the_oldest_process_is_known_whatever_its_slot() {
     let claim = |pid, start| table.claim(Identity { pid, start }).unwrap();
     let [young, first, same] = [claim(7, 500), claim(8, 100), claim(9, 100)];
     let without_keeper = claim(10, 3);
-    for id in [young, first, same] {
-        table.marks(id).unwrap().iter().for_each(|mark| mark.set(1));
-    }
+    [young, first, same].iter().for_each(|id| make_alive(&table, *id));
     assert_eq!(table.oldest(|_| true), Some(first), "nobody asks one that has not begun");
     assert_eq!(table.oldest(|id| id != first), Some(same));
     assert_eq!(table.oldest(|id| id == without_keeper), None);

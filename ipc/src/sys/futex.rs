@@ -112,7 +112,7 @@ fn after(duration: Duration) -> io::Result<libc::timespec> {
 
 /// A word in which the kernel tells the end of a thread: one for each who wants to know, since it wakes one sleeper of each.
 ///
-/// `thread 30 | FUTEX_OWNER_DIED | FUTEX_WAITERS`: 0, then the thread's id, then marked. What was read is memory that others can
+/// `FUTEX_WAITERS | FUTEX_OWNER_DIED | thread 30`: 0, then the thread's id, then marked. What was read is memory that others can
 /// write.
 #[repr(C, align(8))]
 #[derive(Debug)]
